@@ -1,0 +1,42 @@
+# Everything runs in .venv, which every target makes when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: help demo test check format types clean
+
+help:
+	@echo "make demo    search small cells on the digits images: two workers, two metrics, about two minutes"
+	@echo "make test    all tests"
+	@echo "make check   formatting, lint, types, import contracts, then all tests"
+	@echo "make format  let ruff format and mend what it can"
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	rm -f demo.db demo.db-wal demo.db-shm demo.db.wlock
+	$(BIN)/nas search --name demo --space nas_bench_201 --set space.channels=8 --set space.cells=1 \
+	  --data digits --metric error --metric macs --strategy regularized_evolution --set strategy.population=10 \
+	  --epochs 5 --trials 24 --workers 2 --seed 0 --storage sqlite:///demo.db
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(MAKE) test
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,138 @@
+"""Short names of what can be plugged in, and how a name with settings becomes an object. Imports nothing until asked.
+
+A name is a shorthand for a ``module:object`` path; code of one's own is named by such a path. What stands there is a
+class whose keyword arguments are the settings, or an object (or function) that is ready to use and takes none.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from nas.settings import Part
+
+CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "strategy": {
+            "random_search": "nas.strategies.random_search:RandomSearch",
+            "grid": "nas.strategies.grid:Grid",
+            "regularized_evolution": "nas.strategies.regularized_evolution:RegularizedEvolution",
+            "local_search": "nas.strategies.local_search:LocalSearch",
+            "nsga2": "nas.strategies.nsga2:Nsga2",
+            "optuna": "nas.strategies.optuna_sampler:OptunaSampler",
+        },
+        "stopper": {},
+        "evaluator": {
+            "training": "workers.evaluators.training:TrainingEvaluator",
+            "table": "workers.evaluators.table:TableEvaluator",
+        },
+    }
+)
+"""kind -> short name -> path."""
+
+_METHOD = {"strategy": "propose", "stopper": "should_stop", "evaluator": "evaluate"}
+"""What an object of each kind must have."""
+
+_PLURAL = {"strategy": "strategies", "stopper": "stoppers", "evaluator": "evaluators"}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The short names of a kind: "strategy", "stopper" or "evaluator"."""
+    if kind not in CATALOGUE:
+        raise ValueError(f"unknown kind {kind!r}; known are {', '.join(CATALOGUE)}")
+    return tuple(CATALOGUE[kind])
+
+
+def path_of(kind: str, name_or_path: str) -> str:
+    """The ``module:object`` path of a short name; a path is returned as it is."""
+    known = names(kind)
+    if isinstance(name_or_path, str) and ":" in name_or_path:
+        return name_or_path
+    if name_or_path in known:
+        return CATALOGUE[kind][name_or_path]
+    close = get_close_matches(str(name_or_path), known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    listed = f"known are {', '.join(known)}" if known else f"there are no {_PLURAL[kind]} of ours"
+    raise ValueError(f"unknown {kind} {name_or_path!r}; {hint}{listed}; your own is named 'module:object'")
+
+
+def load(kind: str, name_or_path: str, settings: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Any:
+    """The object that a name or path and its settings stand for.
+
+    Args:
+        kind: "strategy", "stopper" or "evaluator".
+        name_or_path: a short name of ours or ``module:object``.
+        settings: keyword arguments of the class that stands there.
+        allow: packages beside ours that code may be imported from.
+
+    Raises:
+        ValueError: the name, a setting's name or a setting's value is not allowed; the message says what is.
+    """
+    from search_spaces.loading import load_object
+
+    found = load_object(path_of(kind, name_or_path), allow)
+    if not isinstance(found, type):
+        if settings:
+            raise ValueError(
+                f"{kind} {name_or_path!r} is ready to use and takes no settings, got {', '.join(map(str, settings))}; "
+                "settings belong to a class"
+            )
+        return _checked(kind, name_or_path, found)
+    _check_names(kind, name_or_path, found, settings)
+    try:
+        made = found(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind} {name_or_path!r}: {error}") from error
+    return _checked(kind, name_or_path, made)
+
+
+def describe(kind: str, made: object) -> Part:
+    """The name (or path) and settings that `load` turns into an equal object.
+
+    Raises:
+        ValueError: it is no frozen dataclass with plain JSON fields, or cannot be imported by its class's name.
+    """
+    cls = type(made)
+    if not is_dataclass(made):
+        raise ValueError(
+            f"a {kind} must be a dataclass (or be named 'module:object') for a study to be resumed, got {made!r}"
+        )
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if cls.__module__ == "__main__" or "<" in cls.__qualname__:
+        raise ValueError(
+            f"{kind} {cls.__qualname__} cannot be found by another process; define it at the top level of a module, "
+            "not in the script that is run"
+        )
+    name = next((name for name, known in CATALOGUE[kind].items() if known == path), path)
+    settings = {field.name: getattr(made, field.name) for field in fields(made) if field.init}
+    for setting, value in settings.items():
+        try:
+            again = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError):
+            again = None
+        if again != value:
+            raise ValueError(f"{kind} {name!r}: {setting}={value!r} cannot be stored; a setting must be plain JSON")
+    return Part(name=name, settings=settings)
+
+
+def _check_names(kind: str, name: str, cls: type, settings: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(cls).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for setting in settings:
+        if setting not in known:
+            close = get_close_matches(str(setting), known, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"{kind} {name!r} has no setting {setting!r}; {hint}it has {', '.join(known) if known else 'none'}"
+            )
+
+
+def _checked(kind: str, name: str, made: Any) -> Any:
+    if callable(getattr(made, _METHOD[kind], None)) or (kind == "evaluator" and callable(made)):
+        return made
+    raise ValueError(f"{name!r} is no {kind}: {type(made).__name__} has no method {_METHOD[kind]!r}")

@@ -1,0 +1,43 @@
+"""The command line: `nas search`, `nas resume`, `nas pareto` and the rest."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from nas.cli import change, look, search
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search as a service: one SQL store, real workers, studies that resume.",
+    epilog="Example: nas search --name demo --space nas_bench_201 --data digits --metric error --metric macs --trials 30",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (search.search, search.resume, search.worker):
+    app.command()(command)
+for command in (look.status, look.studies, look.trials, look.show, look.logs, look.best, look.pareto):
+    app.command()(command)
+for command in (change.export, change.pause, change.stop, change.delete):
+    app.command()(command)
+app.add_typer(change.storage)
+
+
+def main() -> None:
+    """Run the command line: what is wrong with the input is one line and exit code 2, an interrupt is 130."""
+    from nas.errors import NasError
+    from workers.pool import PoolError
+
+    sys.path.append(str(Path.cwd()))  # your own modules lie where you stand; last, so that they hide nothing
+    try:
+        app()
+    except (NasError, PoolError, ValueError) as error:
+        sys.stderr.write(f"nas: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("nas: interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has seen enough
+        sys.exit(0)

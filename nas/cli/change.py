@@ -1,0 +1,75 @@
+"""Commands that change or copy what is stored: export, pause, stop, delete, storage."""
+
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import Allow, Folder, Name, Number, Storage
+
+storage = typer.Typer(name="storage", help="Look after the database itself.", no_args_is_help=True)
+
+
+def export(name: Name, trial: Number, to: Folder, storage: Storage = None, allow: Allow = None) -> None:
+    """Retrain a trial's network and write it as a folder that needs none of our packages.
+
+    The folder holds weights (safetensors), the architecture (JSON), ONNX, a plain-PyTorch model.py and where it came
+    from. [bold]Example[/bold]: nas export demo 7 --to best/
+    """
+    from nas.export import export_trial
+    from nas.study import open_study
+
+    study = open_study(name, storage, allow=tuple(allow or ()))
+    typer.echo(f"training trial {trial} of {name!r} again", err=True)
+    for path in export_trial(study, trial, to):
+        typer.echo(str(path))
+
+
+def pause(name: Name, storage: Storage = None) -> None:
+    """Hand out no more trials; running ones go on. `nas resume` goes on."""
+    from nas.study import open_study
+
+    open_study(name, storage).pause()
+    typer.echo(f"study {name!r} is paused; go on with: nas resume {name}", err=True)
+
+
+def stop(
+    name: Name,
+    trial: Annotated[int | None, typer.Option(help="Stop only this trial.", min=0, show_default=False)] = None,
+    storage: Storage = None,
+) -> None:
+    """End a search from anywhere; running trials stop at their next beat."""
+    from nas.study import open_study
+
+    study = open_study(name, storage)
+    if trial is None:
+        study.stop_search()
+        typer.echo(f"study {name!r} is stopped; go on with: nas resume {name}", err=True)
+    else:
+        study.store.stop_trial(study.id, trial, "stopped by a person")
+        typer.echo(f"trial {trial} of study {name!r} stops at its next beat", err=True)
+
+
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Delete a study with all its trials, for ever."""
+    from nas.study import delete_study, open_study
+
+    study = open_study(name, storage)
+    count = sum(study.counts().values())
+    study.close()
+    if not yes:
+        typer.confirm(f"Delete study {name!r} with {count} trials for ever?", abort=True)
+    delete_study(name, storage)
+    typer.echo(f"study {name!r} is deleted", err=True)
+
+
+@storage.command()
+def upgrade(storage: Storage = None) -> None:
+    """Bring a database of an older release to this one's schema; a SQLite file is backed up first."""
+    from nas.store import upgrade as upgrade_storage
+    from nas.study import default_storage
+
+    typer.echo(upgrade_storage(storage or default_storage()))

@@ -1,0 +1,189 @@
+"""The controller: the loop around the database, on one screen, and the rules that end it."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from workers.pool import Pool
+
+from nas.errors import Outrun
+from nas.history import History
+from nas.metric import Metric
+from nas.pareto import non_dominated
+from nas.settings import StopRules
+from nas.stoppers.stopper import Stopper
+from nas.store import NewTrial, Store
+from nas.strategies.strategy import Strategy
+from nas.trial import TrialState
+from search_spaces import canonical_key
+
+logger = logging.getLogger(__name__)
+
+AHEAD_SECONDS = 0.2
+"""So much work waits in the queue beyond what runs: none for trials of minutes, several per worker for trials of
+milliseconds. Proposals made ahead know less, so no more is proposed ahead than keeps the workers busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a watcher is told once a round."""
+
+    state: str
+    #: trials per `TrialState`
+    counts: dict[str, int]
+    #: trials in all that the search was asked for, or None
+    trials: int | None
+    #: best value of each metric among feasible completed trials, None while there is none
+    best: dict[str, float | None]
+    elapsed_seconds: float
+
+
+@dataclass(kw_only=True)
+class Controller:
+    """Proposes trials, lets a pool of workers evaluate them, and ends when a rule says so. Holds no truth of its own."""
+
+    store: Store
+    study_id: int
+    seed: int
+    history: History
+    strategy: Strategy
+    pool: Pool
+    stop: StopRules
+    stoppers: Sequence[Stopper] = ()
+    watch: Callable[[Progress], None] | None = None
+    #: longest wait for news
+    round_seconds: float = 0.5
+    _started: float = field(default_factory=time.monotonic)
+    _finished_before: int = 0
+
+    def __post_init__(self) -> None:
+        self._finished_before = len(self.history.finished)
+
+    def run(self) -> str:
+        """Search until a rule ends it; returns the reason in words. An interrupt returns running trials to the queue."""
+        reaper = self.store.reaper(self.study_id)
+        with self.pool:
+            while True:
+                self.pool.tend()
+                reaper.reap()
+                self.refresh()
+                state = self.store.state(self.study_id)
+                reason = "the study was stopped" if state == "stopped" else self.reason_to_end()
+                if reason is None and state == "active":
+                    self.ask_stoppers()
+                    reason = self.propose()
+                if self.watch is not None:
+                    self.watch(self.progress(state))
+                if reason is not None:
+                    return reason
+                self.pool.work(self.round_seconds, self.wait_for_news)
+
+    def refresh(self) -> None:
+        """Read the rows that changed since the last time."""
+        self.history.update(self.store.changes(self.study_id, self.history.revision))
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Sleep until the study changed, at most `seconds`; True if it did."""
+        return self.store.wait(self.study_id, self.history.revision, seconds)
+
+    def propose(self) -> str | None:
+        """Fill the queue up to what the workers need; returns why nothing more will ever come, if that is so."""
+        count = self.pool.size + self.ahead() - len(self.history.pending)
+        number = self.history.next_number
+        if self.stop.trials is not None:
+            count = min(count, self.stop.trials - number)
+        if count <= 0:
+            return None
+        rng = np.random.default_rng([self.seed, number])
+        proposals = self.strategy.propose(self.history, count, rng)
+        if not proposals:
+            return None if len(self.history.pending) else "the strategy has nothing more to propose"
+        trials = [
+            NewTrial(proposal, canonical_key(self.history.space, proposal.architecture)) for proposal in proposals
+        ]
+        try:
+            self.store.propose(self.study_id, trials, first_number=number, proposed_revision=self.history.revision)
+        except Outrun:
+            logger.info("study %d: another controller proposed trial %d first", self.study_id, number)
+        return None
+
+    def ahead(self) -> int:
+        """How many trials to keep waiting beyond those the workers hold; see `AHEAD_SECONDS`."""
+        if self.pool.size <= 1:
+            return 0  # a serial search is exactly reproducible: each proposal knows all results before it
+        finished = len(self.history.finished) - self._finished_before
+        seconds_per_trial = self.pool.size * self.elapsed_seconds / max(finished, 1)
+        return int(min(8.0, AHEAD_SECONDS / seconds_per_trial) * self.pool.size)
+
+    def ask_stoppers(self) -> None:
+        """Let each stopper look at each running trial; the worker learns of it with its next beat."""
+        if not self.stoppers:
+            return
+        for number in self.history.pending.numbers.tolist():
+            trial = self.store.trial(self.study_id, number)
+            if trial.state is not TrialState.RUNNING:
+                continue
+            reason = next((r for stopper in self.stoppers if (r := stopper.should_stop(trial, self.history))), None)
+            if reason is not None:
+                self.store.stop_trial(self.study_id, number, reason)
+
+    def reason_to_end(self) -> str | None:
+        """The first stop rule that holds, in words."""
+        stop, finished = self.stop, self.history.finished
+        if stop.trials is not None and self.history.next_number >= stop.trials and not len(self.history.pending):
+            return f"all {stop.trials} trials are done"
+        if stop.time_limit_seconds is not None and self.elapsed_seconds >= stop.time_limit_seconds:
+            return f"the time limit of {stop.time_limit_seconds:g} s is reached"
+        if stop.worker_hours is not None and self.store.worker_seconds(self.study_id) >= stop.worker_hours * 3600:
+            return f"{stop.worker_hours:g} worker hours are used up"
+        feasible = finished.is_feasible
+        for name, value in stop.target.items():
+            index = [metric.name for metric in self.metrics].index(name)
+            if np.any(finished.losses[feasible, index] <= self.metrics[index].sign * value):
+                return f"{name} reached {value:g}"
+        if stop.patience is not None and (idle := trials_since_improvement(self.history)) >= stop.patience:
+            return f"no improvement in {idle} trials"
+        return None
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """The study's metrics."""
+        return self.history.metrics
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since this run began."""
+        return time.monotonic() - self._started
+
+    def progress(self, state: str) -> Progress:
+        """A snapshot for people."""
+        finished = self.history.finished
+        losses = finished.losses[finished.is_feasible]
+        best = {
+            metric.name: float(metric.sign * losses[:, index].min()) if len(losses) else None
+            for index, metric in enumerate(self.metrics)
+        }
+        return Progress(
+            state=state,
+            counts=self.store.counts(self.study_id),
+            trials=self.stop.trials,
+            best=best,
+            elapsed_seconds=self.elapsed_seconds,
+        )
+
+
+def trials_since_improvement(history: History) -> int:
+    """How many trials have finished since the last one that improved on all before it.
+
+    With one metric, improving is a smaller loss; with several, entering the set of non-dominated trials.
+    """
+    finished = history.finished
+    feasible = np.flatnonzero(finished.is_feasible)
+    if not len(feasible):
+        return len(finished)
+    losses = finished.losses[feasible]
+    if losses.shape[1] == 1:
+        return len(finished) - 1 - int(feasible[int(np.argmin(losses[:, 0]))])
+    return len(finished) - 1 - int(feasible[np.flatnonzero(non_dominated(losses))[-1]])

@@ -1,0 +1,84 @@
+"""export_trial: a trial's network, trained again, as a folder that needs none of our packages."""
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nas import catalogue
+from nas.errors import NasError
+from nas.store.claims import trial_seed
+from nas.study import Study
+from nas.trial import TrialState
+from search_spaces.export import export_network
+from workers.protocol import Assignment
+
+
+def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu") -> list[Path]:
+    """Train the trial's network as the study did (same data, budget and seed) and write it; see `export_network`.
+
+    Returns the files. `NasError` if the study trains no networks or the trial has not completed; `ExportError` if the
+    network cannot be written as plain PyTorch.
+    """
+    trial = study.trial(number)
+    if not study.space.has_network:
+        raise NasError(f"study {study.name!r}: its search space describes no network to export")
+    if trial.state is not TrialState.COMPLETED:
+        raise NasError(f"trial {number} of study {study.name!r} is {trial.state}; only completed trials are exported")
+    stored = study.spec["evaluator"] or {}
+    if "path" not in stored:
+        raise NasError(
+            f"study {study.name!r} is evaluated by a function of one process; its networks are not known here"
+        )
+    evaluator = catalogue.load("evaluator", stored["path"], stored["settings"], allow=study.allow)
+    if not hasattr(evaluator, "fit"):
+        raise NasError(
+            f"study {study.name!r} is evaluated by {stored['path']}, which trains no network that could be exported"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        assignment = Assignment(
+            study=study.name,
+            trial=number,
+            attempt=trial.attempt,
+            architecture=trial.architecture,
+            space=study.space,
+            task=study.spec["task"],
+            metrics=tuple(metric.name for metric in study.metrics),
+            budget=trial.budget,
+            seed=trial_seed(study.seed, number, trial.repeat),
+            scratch=Path(scratch),
+            device=device,
+            allow=study.allow,
+        )
+        fitted = evaluator.fit(assignment, _Silent())
+    return export_network(
+        fitted.network,
+        fitted.dataset.input_shape,
+        folder,
+        architecture=dict(trial.architecture),
+        provenance={
+            "study": study.name,
+            "trial": number,
+            "storage": study.store.masked_url,
+            "space": study.spec["space_source"] or {"path": study.space.name, "settings": {}},
+            "space_fingerprint": study.space.fingerprint,
+            "canonical_key": trial.canonical_key,
+            "data": study.spec["task"],
+            "evaluator": stored,
+            "seed": assignment.seed,
+            "metrics_of_the_trial": dict(trial.metrics),
+            "metrics_of_this_training": dict(fitted.metrics),
+            "nas": version("nas-service"),
+        },
+    )
+
+
+class _Silent:
+    """A `Report` that nobody reads."""
+
+    def __call__(self, step: int, **metrics: float) -> bool:
+        return False
+
+    def note(self, **attributes: Any) -> None:
+        """Drop them."""

@@ -1,0 +1,1 @@
+"""What people see: tables and live progress in the terminal."""

@@ -1,0 +1,229 @@
+"""A database that is open: transactions, retries, and errors in words."""
+
+import logging
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from nas.errors import DatabaseAway, StorageError
+from nas.store.address import Address, parse
+from nas.store.clock import host_clock
+from nas.store.write_lock import WriteLock
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+BUSY_SECONDS = 30
+PATIENCE_SECONDS = 15.0
+"""How long a transaction is repeated while the server is away, restarts, or calls a deadlock."""
+
+PASSING = ("40001", "40P01", "55P03", "08", "57P0")
+"""SQLSTATEs (and classes) after which the same transaction may succeed: serialization, deadlock, lock time-out,
+connection, shutdown."""
+
+SESSION_LIMITS = (
+    "SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s'"
+)
+
+
+class Database:
+    """Connections to one database. Thread-safe; a forked child opens its own connections."""
+
+    def __init__(self, url: str, *, clock: Callable[[], int] = host_clock) -> None:
+        self.address: Address = parse(url)
+        self._clock = clock
+        self._random = random.SystemRandom()
+        self._open()
+
+    def _open(self) -> None:
+        self._process = os.getpid()
+        path = self.address.path
+        self._lock = None if path is None else WriteLock(path, patience_seconds=BUSY_SECONDS)
+        self.engine = self._sqlite() if path is not None else self._postgresql()
+        self._writer = self.engine.execution_options(nas_write=True)
+
+    def _sqlite(self) -> Engine:
+        engine = create_engine(
+            self.address.url,
+            # a pool that never closes a connection behind our back: the last close is a checkpoint
+            pool_size=8,
+            max_overflow=0,
+            hide_parameters=True,
+            # the driver must not begin transactions: its legacy mode sends no BEGIN before a SELECT
+            connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+        synchronous, clock = self.address.synchronous, self._clock
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: sqlite3.Connection, record: object) -> None:
+            connection.create_function("now_us", 0, clock)
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA mmap_size = 0")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            write = connection.get_execution_options().get("nas_write", False)
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+
+        return engine
+
+    def _postgresql(self) -> Engine:
+        try:
+            engine = create_engine(self.address.url, pool_size=8, max_overflow=0, hide_parameters=True)
+        except ModuleNotFoundError as error:
+            raise StorageError(
+                f"PostgreSQL needs the package psycopg ({error}): pip install 'psycopg[binary]'"
+            ) from None
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, record: object) -> None:
+            connection.execute(SESSION_LIMITS)
+            connection.commit()
+
+        return engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for a file, False for a PostgreSQL server."""
+        return self.address.is_sqlite
+
+    def jitter(self) -> float:
+        """Uniform in [0, 1); what depends on it is when, never what."""
+        return self._random.random()
+
+    def read(self, transaction: Callable[[Connection], Result]) -> Result:
+        """Run a transaction that only reads."""
+        return self._run(transaction, write=False)
+
+    def write(self, transaction: Callable[[Connection], Result]) -> Result:
+        """Run a transaction that writes. It may run more than once, even after a commit whose answer was lost."""
+        return self._run(transaction, write=True)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The write lock of a SQLite file, for work outside `write`."""
+        return self._lock if self._lock is not None else nullcontext()
+
+    def _run(self, transaction: Callable[[Connection], Result], *, write: bool) -> Result:
+        if os.getpid() != self._process:
+            self.engine.dispose(close=False)
+            self._open()
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.05
+        while True:
+            try:
+                if not write:
+                    with self.engine.begin() as connection:
+                        return transaction(connection)
+                with self.exclusive(), self._writer.begin() as connection:
+                    return transaction(connection)
+            except PoolTimeout as error:
+                raise DatabaseAway(f"{self.address}: no connection came free: {error}") from error
+            except (IntegrityError, ProgrammingError):
+                raise
+            except sqlite3.Error as error:  # from BEGIN, which goes to the driver directly
+                raise self._in_words(error) from error
+            except DBAPIError as error:
+                if not self._passes(error):
+                    raise self._in_words(error.orig or error) from error
+                if time.monotonic() > deadline:
+                    raise DatabaseAway(f"{self.address} does not answer: {_first_line(error)}") from error
+                logger.info("%s: %s; trying again", self.address, _first_line(error))
+            time.sleep(pause * (0.5 + self.jitter()))
+            pause = min(2 * pause, 2.0)
+
+    def _passes(self, error: DBAPIError) -> bool:
+        if self.is_sqlite:
+            return False
+        state = getattr(error.orig, "sqlstate", None)
+        # without a state the connection broke, or could not be made
+        return state.startswith(PASSING) if state else error.connection_invalidated or _is_refused(error)
+
+    def _in_words(self, error: BaseException) -> StorageError:
+        name = str(getattr(error, "sqlite_errorname", ""))
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return DatabaseAway(f"{self.address} is locked by another program: {_first_line(error)}")
+        if name.startswith("SQLITE_NOTADB"):
+            return StorageError(f"{self.address} is not a SQLite database; name another file")
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            return StorageError(
+                f"{self.address} cannot be written: {_first_line(error)}; check its folder's permissions"
+            )
+        return StorageError(f"{self.address}: {_first_line(error)}")
+
+    @contextmanager
+    def change_hint(self) -> Iterator[Callable[[], bool]]:
+        """A cheap test whether anything may have been committed since it was last asked; at first it may.
+
+        SQLite tells a connection whether others have changed the file; for PostgreSQL it is always "maybe".
+        """
+        if not self.is_sqlite:
+            yield lambda: True
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            last: int | None = None
+
+            def may_have_changed() -> bool:
+                nonlocal last
+                [version] = driver.execute("PRAGMA data_version").fetchone()
+                before, last = last, version
+                return bool(before != version)
+
+            yield may_have_changed
+
+    def journal_in_a_log(self) -> None:
+        """Switch a new SQLite file to write-ahead logging: readers and the writer then do not wait for each other."""
+        try:
+            with self.engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute("PRAGMA journal_mode = WAL")
+        except DBAPIError as error:
+            raise self._in_words(error.orig or error) from error
+        except sqlite3.Error as error:
+            raise self._in_words(error) from error
+
+    def close(self) -> None:
+        """Close all connections (on SQLite the last one moves the log into the file)."""
+        if os.getpid() != self._process:
+            return
+        try:
+            # a file that was only looked at is left without a lock beside it
+            with self._lock if self._lock is not None and self._lock.path.exists() else nullcontext():
+                self.engine.dispose()
+        except (DatabaseAway, OSError):
+            # somebody else is writing or the folder is gone: their close will do what ours would have done
+            self.engine.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0]
+
+
+def _is_refused(error: DBAPIError) -> bool:
+    """Whether a server is starting, stopping or unreachable rather than refusing who asks."""
+    text = str(error.orig)
+    return any(
+        part in text
+        for part in (
+            "starting up",
+            "shutting down",
+            "recovery mode",
+            "server closed the connection",
+            "Connection refused",
+        )
+    )

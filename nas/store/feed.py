@@ -1,0 +1,175 @@
+"""Reading: what changed since a revision, single trials, and what belongs to them. Pages by key, never by offset."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, select, tuple_
+
+from nas.errors import UnknownTrial
+from nas.store.journal import gone
+from nas.store.rows import (
+    KINDS,
+    AttemptRow,
+    EventRow,
+    MeasurementRow,
+    TrialRow,
+    WorkerRow,
+)
+from nas.store.schema import attempts, attributes, events, leases, measurements, studies, trials, workers
+
+_rows = select(*(trials.c[name] for name in TrialRow._fields))
+
+_changes = (
+    _rows.where(trials.c.study_id == bindparam("study"), trials.c.revision > bindparam("after"))
+    .order_by(trials.c.revision, trials.c.number)
+)  # fmt: skip
+_rest_of_revision = _rows.where(
+    trials.c.study_id == bindparam("study"),
+    trials.c.revision == bindparam("revision_cut"),
+    trials.c.number > bindparam("last"),
+).order_by(trials.c.number)
+
+_one = _rows.where(trials.c.study_id == bindparam("study"), trials.c.number == bindparam("wanted"))
+
+_standing = select(studies.c.state, studies.c.revision).where(studies.c.id == bindparam("study"))
+
+
+def changes(connection: Connection, study_id: int, after: int, limit: int | None = None) -> list[TrialRow]:
+    """Rows whose revision is larger than `after`, by (revision, number).
+
+    With a limit about so many: a revision is never cut in two, so that the last row's is the next `after`.
+    """
+    parameters = {"study": study_id, "after": after}
+    statement: Select[Any] = _changes if limit is None else _changes.limit(limit)
+    found = [TrialRow._make(row) for row in connection.execute(statement, parameters)]
+    if limit is not None and len(found) == limit and found:
+        last = {"study": study_id, "revision_cut": found[-1].revision, "last": found[-1].number}
+        found += [TrialRow._make(row) for row in connection.execute(_rest_of_revision, last)]
+    return found
+
+
+def state_and_revision(connection: Connection, study_id: int) -> tuple[str, int]:
+    """A study's state and its newest revision."""
+    row = connection.execute(_standing, {"study": study_id}).first()
+    if row is None:
+        raise gone(study_id)
+    return row.state, row.revision
+
+
+def trial(connection: Connection, study_id: int, number: int) -> TrialRow:
+    """One trial by number."""
+    row = connection.execute(_one, {"study": study_id, "wanted": number}).first()
+    if row is None:
+        count = connection.execute(select(studies.c.next_number).where(studies.c.id == study_id)).scalar()
+        if count is None:
+            raise gone(study_id)
+        raise UnknownTrial(
+            f"there is no trial {number}; " + (f"there are 0 to {count - 1}" if count else "there are none")
+        )
+    return TrialRow._make(row)
+
+
+def page(
+    connection: Connection, study_id: int, states: Sequence[str] | None, after_number: int, limit: int
+) -> list[TrialRow]:
+    """The next trials by number, of the states given."""
+    query = _rows.where(trials.c.study_id == study_id, trials.c.number > after_number)
+    if states is not None:
+        query = query.where(trials.c.state.in_(list(states)))
+    return [TrialRow._make(row) for row in connection.execute(query.order_by(trials.c.number).limit(limit))]
+
+
+_measured = (
+    measurements.c.trial_id,
+    measurements.c.attempt,
+    measurements.c.metric,
+    measurements.c.step,
+)
+
+
+def measured(
+    connection: Connection,
+    study_id: int,
+    number: int | None,
+    after: tuple[int, int, str, int] | None,
+    limit: int | None,
+) -> list[MeasurementRow]:
+    """Measurements by (trial id, attempt, metric, step), of a study or one of its trials; after such a key."""
+    query = (
+        select(trials.c.number, *_measured, measurements.c.value, measurements.c.kind)
+        .join(trials, trials.c.id == measurements.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .order_by(*_measured)
+    )
+    if number is not None:
+        query = query.where(trials.c.number == number)
+    if after is not None:
+        query = query.where(tuple_(*_measured) > tuple_(*after))
+    if limit is not None:
+        query = query.limit(limit)
+    return [
+        MeasurementRow(number, trial_id, attempt, metric, step, KINDS[kind] if value is None else value)
+        for number, trial_id, attempt, metric, step, value, kind in connection.execute(query)
+    ]
+
+
+def attributes_of(connection: Connection, trial_id: int) -> dict[str, Any]:
+    """A trial's attributes."""
+    query = select(attributes.c.key, attributes.c.value).where(attributes.c.trial_id == trial_id)
+    return {key: json.loads(value) for key, value in connection.execute(query.order_by(attributes.c.key))}
+
+
+def attribute_of_all(connection: Connection, study_id: int, key: str, after_number: int) -> dict[int, Any]:
+    """One attribute of all trials that have it, by number."""
+    query = (
+        select(trials.c.number, attributes.c.value)
+        .join(attributes, attributes.c.trial_id == trials.c.id)
+        .where(trials.c.study_id == study_id, trials.c.number > after_number, attributes.c.key == key)
+        .order_by(trials.c.number)
+    )
+    return {number: json.loads(value) for number, value in connection.execute(query)}
+
+
+def attempts_of(connection: Connection, trial_id: int) -> list[AttemptRow]:
+    """A trial's attempts, in order."""
+    columns = (attempts.c[name] for name in AttemptRow._fields)
+    query = select(*columns).where(attempts.c.trial_id == trial_id).order_by(attempts.c.attempt)
+    return [AttemptRow._make(row) for row in connection.execute(query)]
+
+
+def events_of(connection: Connection, study_id: int, after: int, limit: int | None) -> list[EventRow]:
+    """A study's events whose revision is larger than `after`, as they happened."""
+    columns = (events.c[name] for name in EventRow._fields)
+    query = select(*columns).where(events.c.study_id == study_id, events.c.revision > after)
+    rows = connection.execute(query.order_by(events.c.revision, events.c.id).limit(limit))
+    return [EventRow._make(row) for row in rows]
+
+
+def workers_of(connection: Connection, study_id: int) -> list[WorkerRow]:
+    """Who has worked on a study."""
+    tried = (
+        select(attempts.c.worker, func.count().label("attempts"))
+        .join(trials, trials.c.id == attempts.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .group_by(attempts.c.worker)
+        .subquery()
+    )
+    holds = (
+        select(func.count()).where(leases.c.study_id == study_id, leases.c.worker == tried.c.worker).scalar_subquery()
+    )
+    query = (
+        select(
+            tried.c.worker,
+            workers.c.host,
+            workers.c.boot,
+            workers.c.pid,
+            workers.c.started,
+            workers.c.device,
+            tried.c.attempts,
+            holds.label("holds"),
+        )
+        .outerjoin(workers, workers.c.worker == tried.c.worker)
+        .order_by(tried.c.worker)
+    )
+    return [WorkerRow._make(row) for row in connection.execute(query)]

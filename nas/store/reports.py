@@ -1,0 +1,89 @@
+"""What workers say of a running trial: measurements, attributes, checkpoints. Each call follows a fence."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, case, func, select, update
+
+from nas.store.clock import now_us
+from nas.store.journal import new_rows
+from nas.store.results import MEASUREMENTS_PER_METRIC
+from nas.store.schema import attempts, attributes, checkpoints, measurements, trials
+from nas.store.text import canonical
+
+logger = logging.getLogger(__name__)
+
+_first: BindParameter[int] = bindparam("first")
+_last: BindParameter[int] = bindparam("last")
+
+_count = (
+    update(attempts)
+    .where(attempts.c.trial_id == bindparam("trial"), attempts.c.attempt == bindparam("held"))
+    .values(
+        measurements=attempts.c.measurements + bindparam("more"),
+        first_step=case((attempts.c.first_step <= _first, attempts.c.first_step), else_=_first),
+        last_step=case((attempts.c.last_step >= _last, attempts.c.last_step), else_=_last),
+    )
+    .returning(attempts.c.measurements)
+)
+
+
+def add_measurements(connection: Connection, trial_id: int, attempt: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Store measurements; one that is there already stays as it is, those beyond the bound are dropped and noted."""
+    if not rows:
+        return
+    steps = [row["step"] for row in rows]
+    span = {"first": min(steps), "last": max(steps), "more": len(rows)}
+    total = connection.execute(_count, {"trial": trial_id, "held": attempt, **span}).scalar_one()
+    if total > MEASUREMENTS_PER_METRIC:
+        rows = _within_bound(connection, trial_id, attempt, rows)
+    if rows:
+        connection.execute(new_rows(connection, measurements), list(rows))
+
+
+def _within_bound(
+    connection: Connection, trial_id: int, attempt: int, rows: Sequence[dict[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    query = (
+        select(measurements.c.metric, func.count())
+        .where(measurements.c.trial_id == trial_id, measurements.c.attempt == attempt)
+        .group_by(measurements.c.metric)
+    )
+    stored = {metric: count for metric, count in connection.execute(query)}
+    kept, full = [], set()
+    for row in rows:
+        if stored.get(row["metric"], 0) < MEASUREMENTS_PER_METRIC:
+            stored[row["metric"]] = stored.get(row["metric"], 0) + 1
+            kept.append(row)
+        else:
+            full.add(row["metric"])
+    if full:
+        logger.warning(
+            "trial id %d, attempt %d: more than %d measurements of %s; the rest is dropped",
+            trial_id,
+            attempt,
+            MEASUREMENTS_PER_METRIC,
+            ", ".join(sorted(full)),
+        )
+        note = canonical({"metrics": sorted(full), "kept": MEASUREMENTS_PER_METRIC})
+        add_attributes(connection, trial_id, {"measurements_dropped": note})
+    return kept
+
+
+def add_attributes(connection: Connection, trial_id: int, texts: Mapping[str, str]) -> None:
+    """Store attributes (JSON texts); the newest of a key stays."""
+    if not texts:
+        return
+    statement = new_rows(connection, attributes, replace=("value",))
+    connection.execute(statement, [{"trial_id": trial_id, "key": key, "value": text} for key, text in texts.items()])
+
+
+def add_checkpoint(
+    connection: Connection, trial_id: int, attempt: int, *, step: int, key: str, digest: str, size_bytes: int
+) -> None:
+    """Note a checkpoint: where the next attempt starts from."""
+    row = {"trial_id": trial_id, "attempt": attempt, "step": step, "key": key, "hash": digest, "bytes": size_bytes}
+    connection.execute(new_rows(connection, checkpoints).values(**row, created=now_us()))
+    newest = update(trials).where(trials.c.id == trial_id).values(checkpoint=key, checkpoint_step=step)
+    connection.execute(newest)

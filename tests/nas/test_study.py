@@ -1,0 +1,231 @@
+"""A study from creation to Pareto front, in one process, on SQLite and PostgreSQL."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import nas
+from nas.errors import NotResumable, SpecChanged, StudyExists, UnknownStudy
+from nas.trial import TrialState
+from search_spaces import Boolean, Choice, Float, Integer, Repeat, SearchSpace, sample
+from workers.protocol import LeaseLost
+
+SPACE = SearchSpace(
+    {"x": Float(-2.0, 2.0), "layers": Repeat({"width": Integer(1, 4)}, Integer(1, 3)), "kind": Choice(["a", "b"])},
+    name="toy",
+)
+
+
+def evaluate(assignment, report):
+    chosen = assignment.architecture
+    widths = sum(value for path, value in chosen.items() if path.endswith("width"))
+    for step in range(2):
+        report(step, error=float(step))
+    return {"error": chosen["x"] ** 2 + (chosen["kind"] == "a"), "cost": float(widths)}
+
+
+@pytest.fixture
+def study(store_url: str) -> Iterator[nas.Study]:
+    made = nas.create_study("toy", space=SPACE, metrics=["error", "cost"], storage=store_url, seed=3)
+    yield made
+    made.close()
+
+
+def test_a_search_runs_to_its_number_of_trials_and_finds_a_front(study: nas.Study) -> None:
+    reason = study.run(evaluator=evaluate, trials=25, pool="local")
+    assert "25" in reason
+    assert study.counts() == {"waiting": 0, "running": 0, "completed": 25, "failed": 0, "stopped": 0}
+    front = study.pareto_front()
+    values = {(trial.metrics["error"], trial.metrics["cost"]) for trial in front}
+    for trial in study.trials:
+        error, cost = trial.metrics["error"], trial.metrics["cost"]
+        dominated = any(e <= error and c <= cost and (e, c) != (error, cost) for e, c in values)
+        assert dominated != ((error, cost) in values)
+    assert study.best.metrics["error"] == min(trial.metrics["error"] for trial in study.trials)
+
+
+def test_the_number_of_trials_is_a_total(study: nas.Study) -> None:
+    study.run(evaluator=evaluate, trials=5, pool="local")
+    study.run(evaluator=evaluate, trials=5, pool="local")
+    assert len(study.trials) == 5
+    study.run(evaluator=evaluate, trials=8, pool="local")
+    assert [trial.number for trial in study.trials] == list(range(8))
+
+
+def test_a_search_that_is_interrupted_and_reopened_proposes_the_same(study: nas.Study, store_url: str) -> None:
+    study.run(evaluator=evaluate, trials=12, pool="local")
+    twin = nas.create_study("twin", space=SPACE, metrics=["error", "cost"], storage=store_url, seed=3)
+    for trials in (1, 4, 5, 9, 12):
+        twin.run(evaluator=evaluate, trials=trials, pool="local")
+        twin.close()
+        twin = nas.open_study("twin", store_url)
+    assert [trial.architecture for trial in twin.trials] == [trial.architecture for trial in study.trials]
+    twin.close()
+
+
+def test_asking_and_telling_is_a_search_too(study: nas.Study) -> None:
+    for _ in range(4):
+        trial = study.ask()
+        assert trial.state is TrialState.RUNNING
+        told = study.tell(trial, {"error": 0.5, "cost": 2.0})
+        assert told.state is TrialState.COMPLETED
+        study.tell(trial, {"error": 0.5, "cost": 2.0})  # a repeated answer does no harm
+    assert len(study.pareto_front()) >= 1
+    failed = study.tell(study.ask(), failed="the oven was cold")
+    assert failed.state is TrialState.FAILED
+    assert "oven" in failed.error_text
+
+
+def test_what_is_told_after_somebody_else_took_the_trial_is_refused(study: nas.Study) -> None:
+    trial = study.ask()
+    study.store.queue.release(trial.id, trial.attempt)
+    with pytest.raises(LeaseLost):
+        study.tell(trial, {"error": 0.5, "cost": 2.0})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "0.5", True, None, 1j])
+def test_a_bad_value_is_a_failure_with_a_reason(study: nas.Study, value: object) -> None:
+    told = study.tell(study.ask(), {"error": value, "cost": 1.0})
+    assert told.state is TrialState.FAILED
+    assert told.error_kind in ("nan", "bad_result")
+    assert "error" in told.error_text
+
+
+def test_an_enqueued_architecture_comes_first(study: nas.Study) -> None:
+    wanted = sample(SPACE, np.random.default_rng(5))
+    study.ask()
+    study.enqueue(wanted)
+    assert study.ask().architecture == wanted
+    with pytest.raises(ValueError, match="kind"):
+        study.enqueue({**wanted, "kind": "c"})
+
+
+def test_limits_make_trials_infeasible_not_failed(store_url: str) -> None:
+    metrics = ["error", nas.Metric("cost", limit=4.0)]
+    study = nas.create_study("limited", space=SPACE, metrics=metrics, storage=store_url, strategy="nsga2")
+    study.run(evaluator=evaluate, trials=30, pool="local")
+    assert study.counts()["completed"] == 30
+    assert any(trial.metrics["cost"] > 4 for trial in study.trials)
+    assert all(trial.metrics["cost"] <= 4 for trial in study.pareto_front())
+    assert study.best.metrics["cost"] <= 4
+    study.close()
+
+
+def test_hypervolume_is_the_area_below_the_reference(study: nas.Study) -> None:
+    for error, cost in ((0.2, 3.0), (0.5, 1.0), (0.6, 3.0)):
+        study.tell(study.ask(), {"error": error, "cost": cost})
+    assert study.hypervolume({"error": 1.0, "cost": 4.0}) == pytest.approx(0.8 * 1 + 0.5 * 2)
+    with pytest.raises(ValueError, match="error, cost"):
+        study.hypervolume({"error": 1.0})
+
+
+def test_the_same_computation_is_evaluated_once(store_url: str) -> None:
+    space = SearchSpace({"on": Boolean()}, name="coin")
+    study = nas.create_study("coin", space=space, metrics=["value"], storage=store_url)
+    calls = []
+
+    def count(assignment, report):
+        calls.append(dict(assignment.architecture))
+        return {"value": float(assignment.architecture["on"])}
+
+    study.enqueue({"on": True})
+    study.enqueue({"on": True})
+    study.enqueue({"on": True}, repeat=1)
+    study.run(evaluator=count, trials=3, pool="local")
+    assert len(calls) == 2  # the second is taken over, the repeat is not
+    assert [trial.metrics["value"] for trial in study.trials] == [1.0, 1.0, 1.0]
+    study.close()
+
+
+def test_a_finite_space_that_is_used_up_ends_the_search(store_url: str) -> None:
+    space = SearchSpace({"on": Boolean(), "kind": Choice(["a", "b", "c"])}, name="six")
+    study = nas.create_study("six", space=space, metrics=["value"], storage=store_url, strategy="random_search")
+    reason = study.run(evaluator=lambda assignment, report: {"value": 1.0}, trials=50, pool="local")
+    assert "nothing more to propose" in reason
+    assert len(study.trials) == 6
+    study.close()
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (nas.StopRules(trials=200, target={"error": 1.9}), "error reached"),
+        (nas.StopRules(trials=200, patience=6), "no improvement"),
+        (nas.StopRules(trials=200, time_limit_seconds=1e-3), "time limit"),
+        (nas.StopRules(trials=200, worker_hours=1e-9), "worker hours"),
+    ],
+)
+def test_each_stop_rule_ends_a_search(store_url: str, stop: nas.StopRules, said: str) -> None:
+    study = nas.create_study("rules", space=SPACE, metrics=["error", "cost"], storage=store_url, stop=stop)
+    assert said in study.run(evaluator=evaluate, pool="local")
+    assert len(study.trials) < 200
+    study.close()
+
+
+def test_an_evaluator_that_raises_fails_its_trial_and_the_search_goes_on(store_url: str) -> None:
+    study = nas.create_study("raises", space=SPACE, metrics=["value"], storage=store_url)
+
+    def sometimes(assignment, report):
+        if assignment.trial % 3 == 0:
+            raise KeyError("lost the thread")
+        return {"value": 1.0}
+
+    study.run(evaluator=sometimes, trials=9, pool="local")
+    assert study.counts()["failed"] == 3
+    assert "lost the thread" in study.trial(0).error_text
+    study.close()
+
+
+def test_threads_of_one_process_share_a_search(study: nas.Study) -> None:
+    study.run(evaluator=lambda assignment, report: {"error": 1.0, "cost": 1.0}, trials=40, workers=3, pool="local")
+    assert study.counts()["completed"] == 40
+
+
+def test_the_dataframe_has_a_row_per_trial_and_a_column_per_path(study: nas.Study) -> None:
+    study.run(evaluator=evaluate, trials=4, pool="local")
+    frame = study.to_dataframe()
+    assert list(frame["number"]) == [0, 1, 2, 3]
+    assert {"error", "cost", "x", "kind", "layers/count"} <= set(frame.columns)
+
+
+def test_names_are_unique_and_the_unknown_names_its_neighbour(study: nas.Study, store_url: str) -> None:
+    with pytest.raises(StudyExists, match="toy"):
+        nas.create_study("toy", space=SPACE, metrics=["error"], storage=store_url)
+    with pytest.raises(UnknownStudy, match="toy"):
+        nas.open_study("toi", store_url)
+    nas.delete_study("toy", store_url)
+    assert nas.list_studies(store_url) == []
+
+
+def test_another_evaluator_or_space_is_refused(study: nas.Study, store_url: str) -> None:
+    study.run(evaluator=evaluate, trials=1, pool="local")
+    with pytest.raises(SpecChanged, match="evaluate"):
+        study.run(evaluator="table", trials=2, pool="local")
+    with pytest.raises(SpecChanged, match="another search space"):
+        nas.open_study("toy", store_url, space=SearchSpace({"on": Boolean()}))
+
+
+def test_a_function_without_a_name_runs_only_where_it_is(store_url: str) -> None:
+    study = nas.create_study("lambda", space=SPACE, metrics=["value"], storage=store_url)
+    study.run(evaluator=lambda assignment, report: {"value": 1.0}, trials=2, pool="local")
+    again = nas.open_study("lambda", store_url)
+    with pytest.raises(NotResumable, match="lambda"):
+        again.run(trials=3)
+    again.close()
+    study.close()
+
+
+def test_settings_that_cannot_be_are_refused_when_the_study_is_made(store_url: str) -> None:
+    nas.create_study("right", space=SPACE, metrics=["error"], storage=store_url).close()
+    for wrong, said in (
+        ({"strategy": "regularised_evolution"}, "regularized_evolution"),
+        ({"strategy": {"name": "regularized_evolution", "populatoin": 3}}, "population"),
+        ({"metrics": []}, "at least one"),
+        ({"space": "nas_bench_202"}, "nas_bench_201"),
+    ):
+        given = {"space": SPACE, "metrics": ["error"], "storage": store_url, **wrong}
+        with pytest.raises((ValueError, nas.NasError), match=said):
+            nas.create_study("wrong", **given)
+    assert [row.name for row in nas.list_studies(store_url)] == ["right"]

@@ -1,0 +1,1 @@
+"""The hands: they claim trials, train and measure."""

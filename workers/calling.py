@@ -1,0 +1,106 @@
+"""From a study's description of an evaluator to an outcome: load it, call it, classify what came."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search_spaces.loading import LoadError, load_object
+from workers.outcome import Failed, Finished, Interrupted, Outcome, outcome_of_exception, outcome_of_result
+from workers.protocol import Assignment, EvaluateFunction, FailureKind, Report
+
+CompleteFunction = Callable[[Assignment, Mapping[str, float], Report], Mapping[str, float]]
+
+
+class GivenUp(BaseException):
+    """Raised out of `report()` to leave an evaluation that nobody waits for any more.
+
+    Not an Exception, so that an evaluator that carries on after errors does not swallow it.
+    """
+
+
+class OverTime(BaseException):
+    """Raised out of `report()` where a trial is over its time limit and cannot be killed."""
+
+
+class StoppableReport(Report, Protocol):
+    """A report that knows whether it asked the evaluator to stop."""
+
+    @property
+    def stopped(self) -> str | None:
+        """The reason it handed over, None if it never did."""
+        ...
+
+
+@dataclass(frozen=True)
+class Callee:
+    """An evaluator ready to be called."""
+
+    evaluate: EvaluateFunction
+    #: None: known metrics are taken over as they are
+    complete: CompleteFunction | None = None
+
+
+def callee(evaluator: Any) -> Callee:
+    """What to call of an object with `evaluate` (and perhaps `complete`), or of a plain function."""
+    evaluate = getattr(evaluator, "evaluate", None)
+    if callable(evaluate):
+        return Callee(evaluate, getattr(evaluator, "complete", None))
+    if callable(evaluator) and not inspect.isclass(evaluator):
+        return Callee(evaluator)
+    raise LoadError(
+        f"{evaluator!r} is no evaluator: expected is a function (assignment, report) -> metrics, or an object with "
+        "a method evaluate(assignment, report)"
+    )
+
+
+def load_evaluator(document: Mapping[str, Any], allow: Sequence[str] = ()) -> Callee:
+    """The evaluator of a study: ``{"path": "module:object", "settings": {...}}``.
+
+    A class is called with the settings as keywords; a function or an object takes none.
+    """
+    path, settings = document.get("path"), dict(document.get("settings") or {})
+    if not isinstance(path, str):
+        raise LoadError(f"the study's evaluator has no 'path' to import it from, got {dict(document)!r}")
+    found = load_object(path, allow)
+    if inspect.isclass(found):
+        if not callable(getattr(found, "evaluate", None)):
+            raise LoadError(f"{path} is a class without a method evaluate(assignment, report)")
+        try:
+            found = found(**settings)
+        except (TypeError, ValueError) as error:
+            raise LoadError(f"{path} does not take the settings {settings!r}: {error}") from error
+    elif settings:
+        raise LoadError(f"{path} is no class, so it takes no settings; got {', '.join(settings)}")
+    return callee(found)
+
+
+def call(
+    evaluator: Callee, assignment: Assignment, report: StoppableReport, known: Mapping[str, float] | None = None
+) -> Outcome:
+    """Evaluate, or complete what is `known` of the same computation; only a keyboard interrupt comes through."""
+    try:
+        if known is None:
+            returned: object = evaluator.evaluate(assignment, report)
+        elif evaluator.complete is not None:
+            returned = evaluator.complete(assignment, known, report)
+        else:
+            returned = known
+    except GivenUp:
+        return Interrupted()
+    except OverTime as error:
+        return Failed(kind=FailureKind.TIME_OUT, text=str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's code may raise anything, SystemExit included
+        return outcome_of_exception(error)
+    return outcome_of_result(returned, assignment.metrics, report.stopped)
+
+
+def with_metrics_so_far(outcome: Outcome, so_far: Mapping[str, float]) -> Outcome:
+    """Fill what an evaluation that was stopped early left out with the last values it reported."""
+    if isinstance(outcome, Finished) and outcome.stopped is not None:
+        return Finished(metrics={**so_far, **outcome.metrics}, stopped=outcome.stopped)
+    return outcome

@@ -1,0 +1,196 @@
+"""The evaluation process: ``python -m workers.child COMMANDS EVENTS PARENT``, started by `ChildProcess` only.
+
+It evaluates one trial at a time in its main thread, knows neither queue nor database, and does not outlive its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from search_spaces.architecture import Architecture
+from search_spaces.loading import LoadError
+from search_spaces.nodes import SpaceError
+from search_spaces.space import SearchSpace
+from workers.calling import Callee, call, load_evaluator
+from workers.outcome import Failed, Outcome, clipped, outcome_of_exception
+from workers.protocol import Assignment, FailureKind
+from workers.running import checked_note, checked_report
+from workers.wire import Lines, message_of, write
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedStudy:
+    """A study's constants, with its code imported."""
+
+    space: SearchSpace
+    evaluator: Callee
+    task: Mapping[str, Any]
+    metrics: tuple[str, ...]
+
+
+class Pipe:
+    """Where events go; several threads of an evaluator may report at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one event."""
+        with self._lock:
+            write(self._descriptor, message)
+
+
+class ChildReport:
+    """The `Report` an evaluator gets: it sends, and knows whether the parent asked to stop."""
+
+    def __init__(self, pipe: Pipe, run: int, stops: Mapping[int, str]) -> None:
+        self._pipe = pipe
+        self._run = run
+        self._stops = stops
+        self.stopped: str | None = None
+
+    def __call__(self, step: int, **metrics: float) -> bool:
+        """Send the metrics; True if the trial should stop early."""
+        whole, checked = checked_report(step, metrics)
+        self._pipe.send({"event": "report", "run": self._run, "step": whole, "metrics": checked})
+        self.stopped = self._stops.get(self._run)
+        return self.stopped is not None
+
+    def note(self, **attributes: Any) -> None:
+        """Attach JSON values to the trial."""
+        self._pipe.send({"event": "note", "run": self._run, "attributes": checked_note(attributes)})
+
+
+class Child:
+    """Takes commands and evaluates."""
+
+    def __init__(self, pipe: Pipe, settings: Mapping[str, Any]) -> None:
+        self._pipe = pipe
+        self._device: str = settings["device"]
+        self._allow: tuple[str, ...] = tuple(settings["allow"])
+        self._documents: dict[int, Mapping[str, Any]] = {}
+        self._studies: dict[int, LoadedStudy] = {}
+
+    def know(self, command: Mapping[str, Any]) -> None:
+        """Keep what is constant in a study; its code is imported with its first trial."""
+        self._documents[command["study_id"]] = command
+
+    def evaluate(self, command: Mapping[str, Any], stops: Mapping[int, str]) -> None:
+        """Evaluate one trial and send its outcome."""
+        run: int = command["run"]
+        _write_output_to(command["log"])
+        try:
+            study = self._study(command["study_id"])
+            assignment = self._assignment(command, study)
+        except (LoadError, SpaceError) as error:  # these messages are meant for people: no traceback
+            outcome: Outcome = Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
+        except Exception as error:
+            outcome = outcome_of_exception(error)
+        else:
+            self._pipe.send({"event": "started", "run": run})
+            outcome = call(study.evaluator, assignment, ChildReport(self._pipe, run, stops), command["known"])
+        self._pipe.send({**message_of(outcome), "run": run})
+
+    def _assignment(self, command: Mapping[str, Any], study: LoadedStudy) -> Assignment:
+        return Assignment(
+            study=command["study"],
+            trial=command["trial"],
+            attempt=command["attempt"],
+            architecture=Architecture.from_json(command["architecture"]),
+            space=study.space,
+            task=study.task,
+            metrics=study.metrics,
+            budget=command["budget"],
+            start_step=command["start_step"],
+            seed=command["seed"],
+            scratch=Path(command["scratch"]),
+            device=self._device,
+            allow=self._allow,
+        )
+
+    def _study(self, study_id: int) -> LoadedStudy:
+        if study_id not in self._studies:
+            document = self._documents[study_id]
+            self._studies[study_id] = LoadedStudy(
+                space=SearchSpace.from_document(document["space"]),
+                evaluator=load_evaluator(document["evaluator"], self._allow),
+                task=document["task"],
+                metrics=tuple(document["metrics"]),
+            )
+        return self._studies[study_id]
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Serve commands until the parent closes its end or dies."""
+    commands, events, parent = map(int, arguments)
+    _die_with(parent)
+    faulthandler.enable()  # a crash in native code leaves its stack in the log
+    lines, pipe = Lines(commands), Pipe(events)
+    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    stops: dict[int, str] = {}
+    threading.Thread(target=partial(_listen, lines, tasks, stops), name="commands", daemon=True).start()
+    settings = tasks.get()
+    sys.path[:0] = [path for path in settings["import_paths"] if path not in sys.path]
+    if settings["folder"] is not None:
+        os.chdir(settings["folder"])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    child = Child(pipe, settings)
+    pipe.send({"event": "ready"})
+    while True:
+        command = tasks.get()
+        if command["do"] == "study":
+            child.know(command)
+        else:
+            child.evaluate(command, stops)
+
+
+def _listen(lines: Lines, tasks: queue.SimpleQueue[dict[str, Any]], stops: dict[int, str]) -> None:
+    """Read commands while the main thread evaluates; the end of the pipe ends this process and all it started."""
+    while not lines.ended:
+        for command in lines.read():
+            if command["do"] == "stop":
+                stops.clear()
+                stops[command["run"]] = command["reason"]
+            else:
+                tasks.put(command)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the thread that started this process ends, however it ends.
+
+    The end of the pipe says the same, but only to a process whose interpreter still runs.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        os.killpg(0, signal.SIGKILL)
+
+
+def _write_output_to(path: str) -> None:
+    """Let standard output and error, those of native code included, go to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Evaluators: each turns an assignment into metrics."""

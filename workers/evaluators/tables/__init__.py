@@ -1,0 +1,1 @@
+"""Benchmark tables: results that others have measured, one file per table. Pure numpy."""

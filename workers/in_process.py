@@ -1,0 +1,128 @@
+"""InProcess: evaluates in the calling thread, for functions that cannot be named and so cannot be run elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search_spaces.architecture import Architecture
+from search_spaces.nodes import SpaceError
+from search_spaces.space import SearchSpace
+from workers.calling import GivenUp, OverTime, call, callee, with_metrics_so_far
+from workers.outcome import Failed, Outcome, clipped
+from workers.protocol import Assignment, FailureKind
+from workers.running import RunningTrial, checked_note, checked_report
+
+logger = logging.getLogger(__name__)
+
+
+class InProcess:
+    """Calls an evaluator right here.
+
+    Nothing can be killed here: a time limit, a stop or a lost lease takes effect when the evaluator calls `report`, and
+    a memory limit not at all.
+
+    Args:
+        evaluator: a function (assignment, report) -> metrics, or an object with `evaluate`.
+        space: the study's space, where the caller has it; made from its document unless given.
+        device: where to evaluate.
+        allow: packages beside ours that code named by the study may be imported from.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        evaluator: Any,
+        *,
+        space: SearchSpace | None = None,
+        device: str = "cpu",
+        allow: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._callee = callee(evaluator)
+        self._space = space
+        self._device = device
+        self._allow = allow
+        self._clock = clock
+        self._spaces: dict[int, SearchSpace] = {}
+
+    def run(self, running: RunningTrial) -> Outcome:
+        """Evaluate a trial; see `Evaluation`."""
+        claimed, spec = running.claimed, running.spec
+        report = DirectReport(running, self._clock)
+        try:
+            space, architecture = self._space_of(running), Architecture.from_json(claimed.architecture)
+        except SpaceError as error:
+            return Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
+        with tempfile.TemporaryDirectory(prefix="nas-", ignore_cleanup_errors=True) as scratch:
+            assignment = Assignment(
+                study=claimed.study,
+                trial=claimed.number,
+                attempt=claimed.attempt,
+                architecture=architecture,
+                space=space,
+                task=spec.task,
+                metrics=spec.metrics,
+                budget=claimed.budget,
+                start_step=claimed.start_step,
+                seed=claimed.seed,
+                scratch=Path(scratch),
+                device=self._device,
+                allow=self._allow,
+            )
+            outcome = call(self._callee, assignment, report, claimed.known_metrics)
+        if report.is_over_time:
+            return Failed(kind=FailureKind.TIME_OUT, text=report.over_time_text)
+        return with_metrics_so_far(outcome, running.metrics_so_far())
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _space_of(self, running: RunningTrial) -> SearchSpace:
+        if self._space is not None:
+            return self._space
+        study_id = running.spec.study_id
+        if study_id not in self._spaces:
+            if running.spec.memory_limit_bytes is not None:
+                logger.warning("study %r: its memory limit is not watched in this process", running.spec.name)
+            self._spaces[study_id] = SearchSpace.from_document(running.spec.space)
+        return self._spaces[study_id]
+
+
+class DirectReport:
+    """A `Report` that writes into the `RunningTrial`."""
+
+    def __init__(self, running: RunningTrial, clock: Callable[[], float]) -> None:
+        self._running = running
+        self._clock = clock
+        self._started = clock()
+        self.stopped: str | None = None
+
+    def __call__(self, step: int, **metrics: float) -> bool:
+        """Keep the metrics; True if the trial should stop early."""
+        if self._running.is_given_up:
+            raise GivenUp
+        self._running.report(*checked_report(step, metrics))
+        if self.is_over_time:
+            raise OverTime(self.over_time_text)
+        self.stopped = self._running.stop_reason
+        return self.stopped is not None
+
+    def note(self, **attributes: Any) -> None:
+        """Attach JSON values to the trial."""
+        self._running.attributes.update(checked_note(attributes))
+
+    @property
+    def is_over_time(self) -> bool:
+        """Whether the study's time limit has passed."""
+        limit = self._running.spec.time_limit_seconds
+        return limit is not None and self._clock() - self._started > limit
+
+    @property
+    def over_time_text(self) -> str:
+        """What is said of it."""
+        return f"ran longer than the limit of {self._running.spec.time_limit_seconds:g} s"

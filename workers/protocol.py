@@ -1,0 +1,241 @@
+"""The seam between workers and whoever hands out trials: what is given, what comes back, and the queue between them.
+
+Light: no torch, no SQL, no Ray. `nas.store` implements `TrialQueue`; tests implement it in memory.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+
+
+class FailureKind(StrEnum):
+    """Why a trial has no result."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device or the memory limit was exceeded."""
+    NAN = "nan"
+    """A metric came out NaN or infinite."""
+    TIME_OUT = "time_out"
+    """The trial ran longer than its limit and was killed."""
+    EXCEPTION = "exception"
+    """The evaluator raised; the text holds the traceback."""
+    BAD_RESULT = "bad_result"
+    """The evaluator returned something else than one finite number for each metric of the study."""
+    LOST = "lost"
+    """Its workers died, more often than the study allows."""
+
+
+class LeaseLost(RuntimeError):
+    """This attempt no longer holds the trial: stop working on it and write nothing more about it."""
+
+
+class Conflict(RuntimeError):
+    """This attempt already finished the trial with another result; the first one stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One value of one metric at one step, as it was reported (NaN and infinities included)."""
+
+    metric: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimedTrial:
+    """One trial as the queue hands it out. (trial_id, attempt) fences every later write."""
+
+    trial_id: int
+    study_id: int
+    study: str
+    number: int
+    attempt: int
+    #: canonical JSON of the architecture
+    architecture: str
+    budget: float | None
+    repeat: int
+    #: derived from (study seed, number): the same trial trains the same way wherever it runs
+    seed: int
+    #: key of the checkpoint to start from, and the step it was made at
+    checkpoint: str | None = None
+    start_step: int = 0
+    #: metrics of a completed trial with the same canonical key and budget, and its number: the same computation is not
+    #: trained twice (see `EvaluatorWithReuse`); None where there is none, for repeats, and where the study says no
+    known_metrics: Mapping[str, float] | None = None
+    known_from: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What a worker must know of a study; read once per study, constant for its life. JSON in the store.
+
+    `space` is the space's document (`SearchSpace.to_document`); `evaluator`, `task` and limits are plain JSON.
+    """
+
+    study_id: int
+    name: str
+    #: the space's document
+    space: Mapping[str, Any]
+    #: names of the metrics a result must hold, no more and no fewer
+    metrics: tuple[str, ...]
+    #: {"path": "module:object", "settings": {...}}
+    evaluator: Mapping[str, Any]
+    #: {"data": ..., "settings": {...}} or {} when the evaluator needs none
+    task: Mapping[str, Any] = field(default_factory=dict)
+    #: a trial that runs longer is killed; None for no limit
+    time_limit_seconds: float | None = None
+    #: resident memory of the evaluation process above which it is killed; None for no limit
+    memory_limit_bytes: int | None = None
+    lease_seconds: float = 60.0
+    beat_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What an evaluator receives: everything about one trial, nothing about queues."""
+
+    study: str
+    trial: int
+    attempt: int
+    architecture: Architecture
+    space: SearchSpace
+    task: Mapping[str, Any]
+    metrics: tuple[str, ...]
+    budget: float | None = None
+    start_step: int = 0
+    seed: int = 0
+    #: where to start from; None for from scratch
+    checkpoint: Path | None = None
+    #: an empty folder of this attempt's own, removed afterwards
+    scratch: Path
+    #: a torch device string: "cpu", "cuda:0"
+    device: str = "cpu"
+    #: packages beside ours that code named by the study may be imported from; hand it on wherever a name is imported
+    allow: tuple[str, ...] = ()
+
+
+class Report(Protocol):
+    """Handed to the evaluator with its assignment: `report(step, **metrics)`."""
+
+    def __call__(self, step: int, **metrics: float) -> bool:
+        """Report metrics at a step; returns True when the trial should stop early (then return the metrics so far)."""
+        ...
+
+    def note(self, **attributes: Any) -> None:
+        """Attach JSON values to the trial (device name, sizes); each at most 64 KiB."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Turns an assignment into metrics. A plain function with this signature of `evaluate` serves as well.
+
+    An exception fails the trial. One with an attribute `transient = True` lets it be tried once more; a
+    `FloatingPointError` counts as NaN, a `MemoryError` (or torch's own) as out of memory.
+    """
+
+    def evaluate(self, assignment: Assignment, report: Report) -> Mapping[str, float]:
+        """Return one finite number for every metric of the study."""
+        ...
+
+
+class EvaluatorWithReuse(Evaluator, Protocol):
+    """An evaluator some of whose metrics belong to the architecture itself rather than to what was trained.
+
+    Two architectures of one canonical key compute the same, but may differ in dead parts, hence in parameters, MACs and
+    latency. An evaluator without this method takes over all known metrics.
+    """
+
+    def complete(self, assignment: Assignment, known: Mapping[str, float], report: Report) -> Mapping[str, float]:
+        """Return the metrics, the trained ones from `known`, the others measured now."""
+        ...
+
+
+class EvaluatorWithCheck(Evaluator, Protocol):
+    """An evaluator that can tell before a search starts that it cannot work."""
+
+    def check(self, assignment: Assignment) -> None:
+        """Raise `ValueError`, saying what to do, if a trial like this one could not be evaluated. Trains nothing."""
+        ...
+
+
+EvaluateFunction = Callable[[Assignment, Report], Mapping[str, float]]
+
+
+class TrialQueue(Protocol):
+    """Where trials come from and results go. Every write is fenced by (trial_id, attempt) and raises `LeaseLost`.
+
+    A queue is used by two threads at once: a worker's own and its heartbeat. Any call may raise a `ConnectionError`:
+    not reachable now, the same call may be repeated safely.
+    """
+
+    def spec(self, study_id: int) -> StudySpec:
+        """What is constant for all trials of a study."""
+        ...
+
+    def register(self, worker: str, *, host: str, boot: str, pid: int, started: float, device: str) -> None:
+        """Make the worker and its process known (idempotent); `boot`, `pid` and `started` identify the process."""
+        ...
+
+    def claim(self, worker: str, count: int, *, claim_key: str) -> Sequence[ClaimedTrial]:
+        """Up to `count` waiting trials, now leased to `worker`; the same `claim_key` returns the same trials."""
+        ...
+
+    def beat(self, held: Sequence[tuple[int, int]]) -> Mapping[int, str | None]:
+        """Renew the leases of (trial_id, attempt) pairs.
+
+        Returns for each trial that is still held the reason to stop it, or None to go on. A trial missing from the
+        answer is no longer held.
+        """
+        ...
+
+    def report(self, trial_id: int, attempt: int, measurements: Sequence[Measurement]) -> str | None:
+        """Store measurements (a repeated one is ignored), renew the lease; returns the reason to stop, or None."""
+        ...
+
+    def checkpoint(self, trial_id: int, attempt: int, *, step: int, key: str, digest: str, size_bytes: int) -> None:
+        """Record that a checkpoint was written under `key`."""
+        ...
+
+    def finish(
+        self,
+        trial_id: int,
+        attempt: int,
+        metrics: Mapping[str, float],
+        *,
+        measurements: Sequence[Measurement] = (),
+        attributes: Mapping[str, Any] | None = None,
+        stopped: str | None = None,
+    ) -> bool:
+        """Complete the trial (or end it as stopped, for the reason given). True if it was new, False if "already".
+
+        Raises `Conflict` when this attempt has finished before with other metrics.
+        """
+        ...
+
+    def fail(
+        self,
+        trial_id: int,
+        attempt: int,
+        kind: FailureKind,
+        text: str,
+        *,
+        measurements: Sequence[Measurement] = (),
+        attributes: Mapping[str, Any] | None = None,
+        transient: bool = False,
+    ) -> bool:
+        """Record a failure; the trial waits again where the study's retry rules say so (then True)."""
+        ...
+
+    def release(self, trial_id: int, attempt: int) -> None:
+        """Give the trial back unharmed (clean shutdown): waiting at once, not counted as a loss."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...

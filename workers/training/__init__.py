@@ -1,0 +1,1 @@
+"""Training networks in plain PyTorch: see `workers.training.loop.train`."""

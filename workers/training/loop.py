@@ -1,0 +1,157 @@
+"""The training loop: the data on the device, no waiting for the device inside an epoch, seeded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workers.datasets.dataset import Dataset
+from workers.training.checkpoint import load_checkpoint, save_checkpoint
+from workers.training.optimizers import make_optimizer
+from workers.training.schedules import learning_rate_at
+from workers.training.scores import EVALUATION_BATCH, Resident, autocast, resident, score
+from workers.training.seeding import derived_seed, seeded
+from workers.training.settings import TrainingSettings
+
+
+class NanLoss(FloatingPointError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What training led to."""
+
+    #: on the validation split after the last epoch; see `score`
+    scores: Mapping[str, float]
+    #: done in all, those before the checkpoint included
+    epochs: int
+    #: wall-clock of this call: training and validation
+    seconds: float
+    #: whether `report` asked for an early end
+    stopped: bool
+
+
+def train(
+    network: nn.Module,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    report: Callable[[int, Mapping[str, float]], bool] | None = None,
+    start: Path | None = None,
+    keep: Path | None = None,
+) -> TrainingResult:
+    """Fit a network to the training split, in place.
+
+    Epoch e draws its order and its dropout masks from (seed, e) alone, so that a training which goes on from a
+    checkpoint is the same as one that never stopped. On a CPU, equal seeds and thread counts give equal bits; on a GPU
+    some of torch's kernels add up in varying order.
+
+    Args:
+        network: takes inputs of b x dataset.input_shape, returns b x dataset.outputs.
+        dataset: its test split is not touched.
+        settings: how to train; `threads` is the caller's business.
+        seed: of the order of examples and of dropout, not of the weights, which are there already.
+        device: where to.
+        report: called after each epoch with (epochs done, scores on the validation split and train_loss); training
+            ends when it returns True.
+        start: a checkpoint to go on from.
+        keep: where to leave a checkpoint at the end.
+
+    Raises:
+        NanLoss: the training loss of an epoch, or the validation loss after it, is NaN or infinite.
+    """
+    device = torch.device(device)
+    began = time.perf_counter()
+    if dataset.kind == "regression" and settings.label_smoothing:
+        raise ValueError(f"label_smoothing is for classification only, got {settings.label_smoothing} for regression")
+    network.to(device)
+    optimizer = make_optimizer(network, settings)
+    done = 0 if start is None else load_checkpoint(start, network, optimizer)
+    training, validation = (resident(split, dataset, device) for split in (dataset.train, dataset.validation))
+    _check_outputs(network, validation, dataset)
+
+    def scores() -> dict[str, float]:
+        size = max(EVALUATION_BATCH, 2 * settings.batch_size)
+        return score(network, validation, dataset, precision=settings.precision, batch_size=size)
+
+    latest, stopped = None, False
+    with seeded(seed, device):
+        for epoch in range(done, settings.epochs):
+            train_loss = _one_epoch(network, training, dataset.kind, settings, optimizer, seed=seed, epoch=epoch)
+            latest, done = scores(), epoch + 1
+            for name, value in (("training", train_loss), ("validation", latest["loss"])):
+                if not math.isfinite(value):
+                    raise NanLoss(f"the {name} loss is {value} after epoch {done} of {settings.epochs}")
+            if report is not None and report(done, {**latest, "train_loss": train_loss}):
+                stopped = True
+                break
+    if keep is not None:
+        save_checkpoint(keep, network, optimizer, done)
+    return TrainingResult(scores=latest or scores(), epochs=done, seconds=time.perf_counter() - began, stopped=stopped)
+
+
+def _one_epoch(
+    network: nn.Module,
+    data: Resident,
+    kind: str,
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    *,
+    seed: int,
+    epoch: int,
+) -> float:
+    """Returns the mean training loss; reading it is the only point at which the device is waited for."""
+    device = data.targets.device
+    torch.manual_seed(derived_seed(seed, epoch, 0))
+    generator = torch.Generator(device).manual_seed(derived_seed(seed, epoch, 1))
+    order = torch.randperm(len(data), generator=generator, device=device)
+    size = min(settings.batch_size, len(data))
+    steps = len(data) // size
+    total = torch.zeros((), device=device)
+    network.train()
+    for step in range(steps):
+        rate = learning_rate_at(settings, epoch * steps + step, settings.epochs * steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        inputs, targets = data.batch(order[step * size : (step + 1) * size])
+        with autocast(device, settings.precision):
+            outputs = network(inputs)
+        loss = _loss(outputs.float(), targets, kind, settings)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if settings.gradient_clip:
+            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+        optimizer.step()
+        total += loss.detach()
+    return float(total) / steps
+
+
+def _loss(outputs: Tensor, targets: Tensor, kind: str, settings: TrainingSettings) -> Tensor:
+    if kind == "classification":
+        return functional.cross_entropy(outputs, targets, label_smoothing=settings.label_smoothing)
+    return functional.mse_loss(outputs.reshape(targets.shape), targets)
+
+
+def _check_outputs(network: nn.Module, data: Resident, dataset: Dataset) -> None:
+    """Refuse a network whose output does not fit the task, before any time is spent."""
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        inputs, _ = data.batch(slice(0, 2))
+        shape = tuple(network(inputs).shape)
+    network.train(was_training)
+    if shape != (len(inputs), dataset.outputs):
+        raise ValueError(
+            f"the network returns shape {shape} for {len(inputs)} inputs; {dataset.kind} on {dataset.name!r} needs "
+            f"{(len(inputs), dataset.outputs)}"
+        )

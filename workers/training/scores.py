@@ -1,0 +1,89 @@
+"""What a network scores on a split."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workers.datasets.dataset import Dataset, Split
+
+EVALUATION_BATCH = 1024
+"""At most so many examples at once; twice the training batch if that is larger."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A split on the device, inputs as stored (uint8 images take a quarter of the memory) and normalised by batch."""
+
+    inputs: Tensor
+    targets: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Normalised inputs (b x input_shape, float32) and targets."""
+        return (self.inputs[index].float() - self.mean) / self.scale, self.targets[index]
+
+
+def resident(split: Split, dataset: Dataset, device: torch.device) -> Resident:
+    """Put a split on the device; regression targets standardised by the training split's mean and deviation."""
+    targets = split.targets
+    if dataset.kind == "regression":
+        targets = (targets - dataset.target_mean) / dataset.target_scale
+    # torch.tensor copies: the data set's arrays are read-only, which torch's shared views cannot express
+    return Resident(
+        *(torch.tensor(array, device=device) for array in (split.inputs, targets, dataset.mean, dataset.scale))
+    )
+
+
+@torch.no_grad()
+def score(network: nn.Module, data: Resident, dataset: Dataset, *, precision: str, batch_size: int) -> dict[str, float]:
+    """Measure a network on a split, in evaluation mode.
+
+    Returns:
+        error, accuracy and loss for classification (cross-entropy without smoothing); rmse, r2 and loss (mean squared
+        error) for regression, in the targets' own units. The device is waited for once, at the end.
+    """
+    was_training = network.training
+    network.eval()
+    outputs = []
+    for at in range(0, len(data), batch_size):
+        inputs, _ = data.batch(slice(at, at + batch_size))
+        with autocast(inputs.device, precision):
+            outputs.append(network(inputs))
+    network.train(was_training)
+    predicted, targets = torch.cat(outputs).float().cpu(), data.targets.cpu()
+    if dataset.kind == "classification":
+        loss = float(functional.cross_entropy(predicted, targets))
+        if not math.isfinite(loss):  # argmax of NaN is a class like any other
+            return {"error": math.nan, "accuracy": math.nan, "loss": loss}
+        accuracy = int((predicted.argmax(1) == targets).sum()) / len(data)
+        return {"error": 1.0 - accuracy, "accuracy": accuracy, "loss": loss}
+    unit = torch.tensor(dataset.target_scale, dtype=torch.float64)
+    residual = (predicted.double().reshape(targets.shape) - targets.double()) * unit
+    centred = (targets.double() - targets.double().mean(0)) * unit
+    return _regression_scores(residual.square().sum(0), centred.square().sum(0), len(data))
+
+
+def _regression_scores(squared_error: Tensor, squared_deviation: Tensor, count: int) -> dict[str, float]:
+    """From sums per target column.
+
+    Where a column does not vary, its R² is 1 for a perfect prediction and 0 else, as in scikit-learn.
+    """
+    mean_squared_error = float(squared_error.sum()) / (count * len(squared_error))
+    constant = squared_deviation == 0
+    ratio = squared_error / torch.where(constant, 1.0, squared_deviation)
+    r2 = torch.where(constant, (squared_error == 0).double(), 1.0 - ratio)
+    return {"rmse": math.sqrt(mean_squared_error), "r2": float(r2.mean()), "loss": mean_squared_error}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a forward pass is computed."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,40 @@
+"""The one place that touches torch's global generator, and puts it back.
+
+Modules initialise their weights, and dropout draws its masks, from the global generator; torch offers no other way.
+Everything else in here draws from generators of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def derived_seed(*parts: int) -> int:
+    """A 63-bit seed from whole numbers; different parts give unrelated seeds."""
+    entropy = [part % 2**64 for part in parts]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside, torch's global generators (CPU, and the device's) start from `seed`; afterwards they are as before."""
+    device = torch.device(device)
+    devices = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch computes with so many CPU threads; afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

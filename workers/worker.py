@@ -1,0 +1,269 @@
+"""Worker: claim, evaluate, report, finish or fail; again. A plain class: no Ray, no SQL, no torch."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from workers.evaluation import Evaluation
+from workers.heartbeat import Heartbeat
+from workers.outcome import Failed, Finished, Interrupted, Outcome, outcome_of_result
+from workers.processes import this_process
+from workers.protocol import ClaimedTrial, Conflict, LeaseLost, StudySpec, TrialQueue
+from workers.running import RunningTrial
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+FIRST_PAUSE_SECONDS = 0.02
+LAST_PAUSE_SECONDS = 1.0
+"""An idle worker asks again after the first pause, then ever more seldom up to the last one."""
+
+BATCH_SECONDS = 0.1
+"""A worker claims as many trials at once as it expects to evaluate in this time, at least one: claims are cheap beside
+trials of seconds, and what waits in one worker's hands is kept from the others (see `heartbeat.HOG_SECONDS`)."""
+
+PATIENCE_SECONDS = 600.0
+"""How long an outcome is offered to a queue that is away. It may be late: the fence refuses it if somebody else has
+taken the trial meanwhile."""
+
+FAREWELL_SECONDS = 10.0
+"""The same while shutting down."""
+
+
+class Worker:
+    """Takes trials from a queue and evaluates them, one after another, in the calling thread.
+
+    Args:
+        queue: where trials come from; the heartbeat's thread uses it too.
+        evaluation: where evaluators run; closed by `close`.
+        name: unique among all workers, also earlier ones.
+        device: what it evaluates on.
+        batch: claim at most this many trials at once.
+        clock: monotonic seconds.
+        pause: sleeps for so many seconds, or until `stop`; True if stopped.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        evaluation: Evaluation,
+        *,
+        name: str,
+        device: str = "cpu",
+        batch: int = 16,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], bool] | None = None,
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        self.name = name
+        #: trials evaluated so far
+        self.evaluated = 0
+        self._queue = queue
+        self._evaluation = evaluation
+        self._device = device
+        self._batch = batch
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._pause = pause or self._stopping.wait
+        self._heartbeat = Heartbeat(queue, clock=clock)
+        self._specs: dict[int, StudySpec] = {}
+        self._held: dict[tuple[int, int], RunningTrial] = {}
+        self._typical_seconds: float | None = None
+        self._jitter = random.Random(name)
+        self._is_open = False
+
+    def run(self) -> None:
+        """Work until `stop`; then give back what is not done."""
+        self.open()
+        try:
+            pause = FIRST_PAUSE_SECONDS
+            while not self._stopping.is_set():
+                if self.step():
+                    pause = FIRST_PAUSE_SECONDS
+                else:
+                    self._pause(self._about(pause))
+                    pause = min(1.5 * pause, LAST_PAUSE_SECONDS)
+        finally:
+            self.close()
+
+    def open(self) -> None:
+        """Make the worker known and start its heart. `run` does it by itself."""
+        me = this_process()
+        self._insist(
+            lambda: self._queue.register(
+                self.name, host=me.host, boot=me.boot, pid=me.pid, started=me.started, device=self._device
+            )
+        )
+        self._heartbeat.__enter__()
+        self._is_open = True
+
+    def step(self) -> int:
+        """Claim what is waiting and evaluate it; returns how many trials were claimed."""
+        trials = self._claim()
+        for running in trials:
+            began = self._clock()
+            try:
+                outcome = self._evaluate(running)
+            except Exception:
+                # an error of ours: not given back unharmed, for then it would come again for ever
+                self._forget(running)
+                raise
+            self._settle(running, outcome)
+            self._learn(self._clock() - began)
+        return len(trials)
+
+    def stop(self) -> None:
+        """End as soon as possible: what runs is interrupted and given back. From any thread; returns at once."""
+        self._stopping.set()
+        for running in list(self._held.values()):
+            running.withdrawn = True
+
+    def close(self) -> None:
+        """Give back what is still held and free everything; the queue stays open. May be called twice."""
+        self.stop()
+        for running in list(self._held.values()):
+            self._settle(running, Interrupted())
+        if self._is_open:
+            self._is_open = False
+            self._heartbeat.__exit__(None, None, None)
+        self._evaluation.close()
+
+    def _claim(self) -> Sequence[RunningTrial]:
+        typical = self._typical_seconds
+        count = 1 if typical is None else max(1, min(self._batch, int(BATCH_SECONDS / max(typical, 1e-6))))
+        key = uuid.uuid4().hex  # a claim whose answer was lost is repeated under the same key
+        sent = self._clock()
+
+        def claim() -> Sequence[ClaimedTrial]:
+            nonlocal sent
+            sent = self._clock()
+            return self._queue.claim(self.name, count, claim_key=key)
+
+        claimed = self._insist(claim)
+        if not claimed:
+            return ()
+        trials = [RunningTrial(trial, self._spec(trial.study_id), renewed=sent, clock=self._clock) for trial in claimed]
+        for running in trials:
+            self._held[running.fence] = running
+            self._heartbeat.hold(running)
+        if self._stopping.is_set():
+            self.stop()  # it came between the claim and the lines above
+        return trials
+
+    def _spec(self, study_id: int) -> StudySpec:
+        if study_id not in self._specs:
+            found = self._insist(lambda: self._queue.spec(study_id))
+            if found is None:
+                raise RuntimeError("stopped while reading what a study is")
+            self._specs[study_id] = found
+        return self._specs[study_id]
+
+    def _evaluate(self, running: RunningTrial) -> Outcome:
+        if not running.begin():
+            return Interrupted()
+        if running.stop_reason is not None:
+            return Finished(metrics={}, stopped=running.stop_reason)
+        if running.claimed.known_metrics is not None:
+            running.attributes["reused_from"] = running.claimed.known_from
+        logger.debug("%s begins", running)
+        return self._evaluation.run(running)
+
+    def _settle(self, running: RunningTrial, outcome: Outcome) -> None:
+        """Write down how it ended, or give it back, or (if it is somebody else's) nothing."""
+        try:
+            if running.lost:
+                return
+            if isinstance(outcome, Interrupted):
+                if running.withdrawn:
+                    self._deliver(running, lambda: self._queue.release(*running.fence))
+                else:
+                    logger.warning("%s: no beat for too long; it was ended here and will be taken by another", running)
+                return
+            if isinstance(outcome, Finished) and outcome.stopped is None:
+                checked = outcome_of_result(outcome.metrics, running.spec.metrics)
+                outcome = checked if isinstance(checked, Failed) else outcome
+            self.evaluated += 1
+            if isinstance(outcome, Finished):
+                self._deliver(running, lambda: self._finish(running, outcome))
+            else:
+                logger.info("%s failed: %s", running, outcome.kind)
+                self._deliver(running, lambda: self._fail(running, outcome))
+        finally:
+            self._forget(running)
+
+    def _forget(self, running: RunningTrial) -> None:
+        self._heartbeat.drop(running)
+        self._held.pop(running.fence, None)
+
+    def _finish(self, running: RunningTrial, outcome: Finished) -> None:
+        self._queue.finish(
+            *running.fence,
+            outcome.metrics,
+            measurements=running.unsent(),
+            attributes=dict(running.attributes),
+            stopped=outcome.stopped,
+        )
+
+    def _fail(self, running: RunningTrial, outcome: Failed) -> None:
+        self._queue.fail(
+            *running.fence,
+            outcome.kind,
+            outcome.text,
+            measurements=running.unsent(),
+            attributes=dict(running.attributes),
+            transient=outcome.transient,
+        )
+
+    def _deliver(self, running: RunningTrial, write: Callable[[], None]) -> None:
+        """Make a write that ends an attempt, again and again while the queue is away."""
+        try:
+            try:
+                self._insist(write, running)
+            except KeyboardInterrupt:  # somewhere within a write that may be made twice
+                self._insist(write, running)
+                raise
+        except LeaseLost:
+            logger.warning("%s: its lease is lost; the outcome is dropped", running)
+        except Conflict as error:
+            logger.warning("%s: %s; the first result stands", running, error)
+
+    def _insist(self, call: Callable[[], Answer], running: RunningTrial | None = None) -> Answer | None:
+        """Make a call, repeating it while the queue is away; None if it is given up.
+
+        Without a trial it is given up by `stop` only; with one when the trial is lost, or patience ends.
+        """
+        began, pause = self._clock(), FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return call()
+            except OSError as error:  # ConnectionError and TimeoutError among them
+                waited = self._clock() - began
+                patience = FAREWELL_SECONDS if self._stopping.is_set() else PATIENCE_SECONDS
+                if running is None:
+                    if self._stopping.is_set():
+                        return None
+                elif running.lost or waited > patience:
+                    logger.error("%s: given up after %.0f s: %s", running, waited, error)
+                    return None
+                logger.warning("the queue is away: %s", error)
+            if self._stopping.is_set():
+                time.sleep(self._about(pause))
+            else:
+                self._pause(self._about(pause))
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+
+    def _learn(self, seconds: float) -> None:
+        before = self._typical_seconds
+        self._typical_seconds = seconds if before is None else 0.8 * before + 0.2 * seconds
+
+    def _about(self, seconds: float) -> float:
+        """The same on average; many workers must not ask in step."""
+        return seconds * self._jitter.uniform(0.5, 1.5)
