@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from workers.pool import Pool
+from workers.processes import is_alive, this_process
 
 from nas.errors import Outrun
 from nas.history import History
@@ -20,6 +21,9 @@ from nas.trial import TrialState
 from search_spaces import canonical_key
 
 logger = logging.getLogger(__name__)
+
+REAP_SECONDS = 1.0
+"""How often trials of workers that are gone are looked for."""
 
 AHEAD_SECONDS = 0.2
 """So much work waits in the queue beyond what runs: none for trials of minutes, several per worker for trials of
@@ -63,11 +67,14 @@ class Controller:
 
     def run(self) -> str:
         """Search until a rule ends it; returns the reason in words. An interrupt returns running trials to the queue."""
-        reaper = self.store.reaper(self.study_id)
+        reaper, here, reaped = self.store.reaper(self.study_id), this_process(), -REAP_SECONDS
         with self.pool:
             while True:
                 self.pool.tend()
-                reaper.reap()
+                if time.monotonic() - reaped >= REAP_SECONDS:
+                    reaped = time.monotonic()
+                    reaper.reap()
+                    reaper.release_dead(here.host, here.boot, is_alive)
                 self.refresh()
                 state = self.store.state(self.study_id)
                 reason = "the study was stopped" if state == "stopped" else self.reason_to_end()

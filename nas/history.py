@@ -101,6 +101,7 @@ class Finished:
         self._revisions = _Column(np.int64)
         self._seconds = _Column(np.float64)
         self._feasible = _Column(np.bool_)
+        self._is_completed = _Column(np.bool_)
         self._completed = _Column(np.int64)
         self._trials: list[Proposed] = []
         self._position: dict[int, int] = {}
@@ -154,8 +155,13 @@ class Finished:
         return self._feasible.view
 
     @property
+    def is_completed(self) -> NDArray[np.bool_]:
+        """(n,) whether a trial completed with a value of every metric."""
+        return self._is_completed.view
+
+    @property
     def completed(self) -> NDArray[np.int64]:
-        """Positions, in completion order, of completed trials that have a value of every metric."""
+        """Positions where `is_completed`, in completion order."""
         return self._completed.view
 
     def trial(self, position: int) -> Proposed:
@@ -199,6 +205,7 @@ class Finished:
         self._revisions.extend([row.revision for row in rows])
         self._seconds.extend([_seconds(row) for row in rows])
         self._feasible.extend(valued & (violations <= 0.0).all(axis=1))
+        self._is_completed.extend(completed)
         self._completed.extend(start + np.flatnonzero(completed))
         self._position.update((trial.number, start + offset) for offset, trial in enumerate(trials))
         self._trials.extend(trials)
@@ -252,7 +259,7 @@ class History:
         self.finished = Finished(self.metrics)
         self.cache: dict[object, Any] = {}
         self._trials: dict[int, Proposed] = {}
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         self._failed: set[str] = set()
         self._waiting: dict[int, Proposed] = {}
         self._pending: Pending | None = None
@@ -305,6 +312,10 @@ class History:
         """Whether it was ever proposed, whatever became of it."""
         return architecture.to_json() in self._known
 
+    def number_of(self, architecture: Architecture) -> int | None:
+        """The first trial of it; None if it was never proposed."""
+        return self._known.get(architecture.to_json())
+
     def has_failed(self, architecture: Architecture) -> bool:
         """Whether a trial of it failed."""
         return architecture.to_json() in self._failed
@@ -329,7 +340,7 @@ class History:
                 continue
             if row.number not in self._trials:
                 trial = self._trials[row.number] = self._waiting[row.number] = Proposed(row)
-                self._known.add(trial.architecture_json)
+                self._known.setdefault(trial.architecture_json, trial.number)
                 self._next_number = max(self._next_number, trial.number + 1)
                 self._pending = None
             if TrialState(row.state).is_terminal:

@@ -49,8 +49,17 @@ def is_alive(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         # on Linux the start is known to 10 ms, and moves with the clock by as much
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
+        return False
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process that had this number and start time still runs; a zombie does not."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return False
 
 

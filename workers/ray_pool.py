@@ -24,7 +24,8 @@ from types import TracebackType
 from typing import Any
 
 from search_spaces.loading import load_object
-from workers.child_process import PACKAGE_ROOT, ChildProcess, ChildSettings
+from workers.child_handle import PACKAGE_ROOT, ChildSettings
+from workers.child_process import ChildProcess
 from workers.pool import PoolError, WorkerDied
 from workers.worker import Worker
 

@@ -13,8 +13,8 @@ from nas.errors import DatabaseAway, StorageError
 class WriteLock:
     """`flock` on `<database>.wlock`, held around every write transaction, checkpoint and close.
 
-    SQLite's own waiting polls with growing sleeps, so that under several writers some wait for a second; here waiters
-    are short sleepers. It also keeps writers from overlapping checkpoints (SQLite < 3.51.3 has a bug there, see
+    SQLite's own waiting polls with growing sleeps, so that under several writers some wait for a second; here the
+    kernel queues them. It also keeps writers from overlapping checkpoints (SQLite < 3.51.3 has a bug there, see
     sqlite.org/wal.html). The kernel frees it when its holder dies. `flock` excludes processes, the inner lock threads.
     """
 
@@ -31,20 +31,41 @@ class WriteLock:
         try:
             if self._file is None:
                 self._file = self._opened()
-            pause = 0.0001
-            while True:
-                try:
-                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise self._busy() from None
-                # a blocking flock could not be given a deadline, and its holder may be a stopped process
-                time.sleep(pause)
-                pause = min(pause * 1.3, 0.002)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not self._queued(self._file, deadline):
+                    raise self._busy() from None
         except BaseException:
             self._threads.release()
             raise
+
+    def _queued(self, file: int, deadline: float) -> bool:
+        """Stand in the kernel's queue until the deadline; whether the lock came.
+
+        `flock` knows no deadline, and its holder may be a stopped process; a thread waits in its place. Who gives up
+        leaves the file to that thread, which closes it (and so the lock) when its turn comes.
+        """
+        turn, given_up = threading.Semaphore(0), threading.Lock()
+
+        def wait() -> None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            turn.release()
+            if not given_up.acquire(blocking=False):
+                os.close(file)
+
+        threading.Thread(target=wait, name="waits for the write lock", daemon=True).start()
+        came = False
+        try:
+            came = turn.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            if not came:
+                if given_up.acquire(blocking=False):
+                    self._file = None
+                else:
+                    # it came at the last moment
+                    fcntl.flock(file, fcntl.LOCK_UN)
+        return came
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

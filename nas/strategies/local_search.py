@@ -11,7 +11,7 @@ from nas.history import History
 from nas.pareto import dominates, standings
 from nas.strategies.checks import at_least
 from nas.strategies.untried import Untried
-from nas.trial import Proposal, TrialState
+from nas.trial import Proposal
 from search_spaces.architecture import Architecture
 from search_spaces.moves import neighbours
 
@@ -87,7 +87,7 @@ class _Climb:
             self.unfinished.pop(trial.architecture_json, None)
             if not trial.lineage:
                 self.started += 1
-                if self._is_completed(position):
+                if finished.is_completed[position]:
                     self.starts.append(position)
             elif self.current >= 0 and not self.path.isdisjoint(trial.lineage) and self._is_better(position):
                 self._stand_on(position)
@@ -115,13 +115,9 @@ class _Climb:
         around = {n.to_json(): n for n in neighbours(self.history.space, finished.architecture(position))}
         self.unfinished = {text: neighbour for text, neighbour in around.items() if text not in self.seen}
 
-    def _is_completed(self, position: int) -> bool:
-        finished = self.history.finished
-        return bool(finished.states[position] == TrialState.COMPLETED and not np.isnan(finished.losses[position]).any())
-
     def _is_better(self, position: int) -> bool:
         finished, here = self.history.finished, self.current
-        if not self._is_completed(position):
+        if not finished.is_completed[position]:
             return False
         if len(self.history.metrics) == 1 and self.history.metrics[0].limit is None:
             return bool(finished.losses[position, 0] < finished.losses[here, 0])

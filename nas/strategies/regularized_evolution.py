@@ -1,6 +1,7 @@
 """Regularized evolution: mutate the best of a few drawn from the youngest trials; age ends a trial's turn."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,26 +14,28 @@ from nas.trial import Proposal
 from search_spaces.architecture import Architecture
 from search_spaces.moves import mutate
 
-TRIES = 20
-"""Tournaments whose child was proposed before, until children are given one more mutation."""
+TRIES = 200
+"""Children in a row that were proposed before, until a random architecture takes their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizedEvolution:
     """Aging evolution with one-decision mutations.
 
+    A child that was proposed before costs no trial: it joins the population again with the result it has, as young as
+    a new one, and the next tournament is held. The lineage of a proposal is its parent, then the trials that joined again
+    since the proposal before it; so the rows hold the whole population.
+
     With several metrics the best of a tournament is the one in the first front, then the least crowded; trials that
     miss a limit come after all that keep it (`nas.pareto.standings`).
 
     Args:
-        population: so many trials, the last completed, can be parents.
+        population: so many trials, the last that completed or joined again, can be parents.
         tournament: so many are drawn from it, with replacement; the best is the parent.
         initial: so many trials are random before the first child; by default as many as the population.
-        distinct: propose no architecture twice.
+        distinct: propose no architecture twice. False proposes a repeated child as a trial of its own.
 
     Source: Real et al. 2019, "Regularized Evolution for Image Classifier Architecture Search", algorithm 1.
-    Differs: a child that was proposed before is thrown away and a new tournament held; when `TRIES` of them gave
-    nothing new, children get a second mutation, then a third, and at last a random architecture takes their place.
     """
 
     population: int = 100
@@ -50,45 +53,62 @@ class RegularizedEvolution:
         """See `Strategy.propose`."""
         initial = self.population if self.initial is None else self.initial
         untried = Untried(history, self.distinct)
-        parents = history.finished.completed[-self.population :]
-        places = _places(history, parents)
+        members: deque[int] | None = None
         proposals: list[Proposal] = []
         while len(proposals) < count and not untried.is_exhausted:
-            child: tuple[Architecture, int] | None = None
-            if len(parents) and len(history) + len(proposals) >= initial and history.space_size > 1:
-                child = self._child(history, parents, places, untried, rng)
-            architecture = child[0] if child else untried.random(rng)
+            child: tuple[Architecture, tuple[int, ...]] | None = None
+            if len(history) + len(proposals) >= initial and history.space_size > 1:
+                if members is None:
+                    members = deque(reversed([*youngest(history, self.population)]), maxlen=self.population)
+                child = self._child(history, members, untried, rng) if members else None
+            architecture, lineage = child or (untried.random(rng), ())
             if architecture is None:
                 break
-            lineage = (child[1],) if child else ()
             proposals.append(Proposal(architecture=untried.take(architecture), lineage=lineage))
         return proposals
 
     def _child(
-        self,
-        history: History,
-        parents: np.ndarray,
-        places: np.ndarray,
-        untried: Untried,
-        rng: np.random.Generator,
-    ) -> tuple[Architecture, int] | None:
-        """A mutated winner of a tournament, and its parent's number."""
-        for mutations in (1, 2, 3):
-            for _ in range(TRIES):
-                drawn = rng.integers(len(parents), size=self.tournament)
-                parent = int(parents[drawn[places[drawn].argmin()]])
-                architecture = history.finished.architecture(parent)
-                for _ in range(mutations):
-                    architecture = mutate(history.space, architecture, rng)
-                if architecture in untried:
-                    return architecture, int(history.finished.numbers[parent])
+        self, history: History, members: deque[int], untried: Untried, rng: np.random.Generator
+    ) -> tuple[Architecture, tuple[int, ...]] | None:
+        """An untried child and its lineage. Children that were tried join `members`."""
+        finished = history.finished
+        joined: deque[int] = deque(maxlen=self.population)
+        places = _places(history, members)
+        for _ in range(TRIES):
+            drawn = rng.integers(len(members), size=self.tournament)
+            parent = members[int(drawn[places[drawn].argmin()])]
+            child = mutate(history.space, finished.architecture(parent), rng)
+            if child in untried:
+                return child, (int(finished.numbers[parent]), *joined)
+            number = history.number_of(child)
+            position = None if number is None else finished.position_of(number)
+            if number is not None and position is not None and finished.is_completed[position]:
+                members.append(position)
+                joined.append(number)
+                places = _places(history, members)
         return None
 
 
-def _places(history: History, positions: np.ndarray) -> np.ndarray:
+def youngest(history: History, count: int) -> Iterator[int]:
+    """Positions of the last `count` members of the population, the youngest first.
+
+    Reads the finished trials backwards: each completed one, then those that joined again just before it was proposed.
+    """
+    finished = history.finished
+    for position in range(len(finished) - 1, -1, -1):
+        again = (finished.position_of(number) for number in reversed(finished.lineage(position)[1:]))
+        for member in (position, *again):
+            if member is not None and finished.is_completed[member]:
+                yield member
+                count -= 1
+                if not count:
+                    return
+
+
+def _places(history: History, members: Sequence[int]) -> np.ndarray:
     """A number for each of these finished trials; the smaller, the better."""
-    losses = history.finished.losses[positions]
+    losses = history.finished.losses[list(members)]
     if losses.shape[1] == 1 and history.metrics[0].limit is None:
         single: np.ndarray = losses[:, 0]
         return single
-    return standings(losses, history.finished.violations[positions])
+    return standings(losses, history.finished.violations[list(members)])

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from fake_queue import SPACE, FakeQueue, claimed_trial, study_spec
 
-from workers.child_process import ChildProcess, ChildSettings, log_path
+from workers.child_handle import ChildSettings
+from workers.child_process import ChildProcess, log_path
 from workers.outcome import Failed, Finished, Interrupted
 from workers.processes import evaluation_environment
 from workers.protocol import FailureKind
@@ -273,7 +274,7 @@ def test_a_lease_that_nobody_renews_kills_the_evaluation():
     ],
 )
 def test_a_child_that_dies_by_itself_fails_its_trial_and_is_replaced(evaluator, said, transient, monkeypatch):
-    monkeypatch.setattr("workers.child_process.memory_is_short", lambda: False)
+    monkeypatch.setattr("workers.watch.memory_is_short", lambda: False)
     evaluation = ChildProcess(child_settings())
     try:
         outcome = evaluation.run(trial_of(evaluator))
@@ -287,7 +288,7 @@ def test_a_child_that_dies_by_itself_fails_its_trial_and_is_replaced(evaluator, 
 
 
 def test_a_kill_from_outside_while_memory_is_short_counts_as_out_of_memory(monkeypatch):
-    monkeypatch.setattr("workers.child_process.memory_is_short", lambda: True)
+    monkeypatch.setattr("workers.watch.memory_is_short", lambda: True)
     evaluation = ChildProcess(child_settings())
     assert evaluation.run(trial_of("kills_itself")).kind is FailureKind.OUT_OF_MEMORY
 

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -63,6 +64,15 @@ def test_memory_of_descendants_counts():
     kill_family(process)
     process.stdout.close()
     assert resident_bytes(process.pid) == 0
+
+
+def test_workers_start_without_heavy_libraries():
+    code = (
+        "import sys, workers.ray_pool, workers.local_pool, workers.child\n"
+        "heavy = {'ray', 'torch', 'optuna', 'sklearn', 'pandas', 'sqlalchemy'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent.parent)
 
 
 def test_the_kernel_says_how_many_it_killed_or_nothing():

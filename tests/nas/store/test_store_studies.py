@@ -201,7 +201,10 @@ def test_a_server_that_is_away_may_be_asked_again(monkeypatch: pytest.MonkeyPatc
 def test_connections_that_a_server_has_cut_are_made_again(postgresql_url: str) -> None:
     with open_store(postgresql_url) as store, open_store(postgresql_url) as other:
         study = store.create_study("demo", SPEC, seed=0)
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND datname IS NOT NULL"
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid != pg_backend_pid() AND datname IS NOT NULL"
+        )
         other._database.read(lambda connection: connection.execute(text(cut)).all())
         assert store.propose(study.id, [new(0)]) == [0]
         other._database.read(lambda connection: connection.execute(text(cut)).all())

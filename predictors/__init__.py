@@ -1,0 +1,1 @@
+"""What is believed about architectures nobody has trained yet."""

@@ -1,0 +1,149 @@
+"""Watch: one evaluation in a child, from its order to its outcome; the limits are kept here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from workers.child_handle import LOG_TAIL_BYTES, LOOK_SECONDS, ChildHandle, ChildSettings
+from workers.outcome import Failed, Finished, Interrupted, Outcome, clipped
+from workers.processes import has_exited, kill_family, memory_is_short, out_of_memory_kills, resident_bytes
+from workers.protocol import FailureKind
+from workers.running import RunningTrial
+from workers.wire import outcome_of
+
+NEAR_LIMIT = 0.8
+"""An unexplained SIGKILL at this part of the memory limit counts as out of memory."""
+
+SENT_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals a process does not raise itself by mistake: whoever sent them may not send them again."""
+
+
+class Watch:
+    """One evaluation in a child, from its order to its outcome."""
+
+    def __init__(self, child: ChildHandle, running: RunningTrial, settings: ChildSettings, log: Path) -> None:
+        self._child = child
+        self._running = running
+        self._settings = settings
+        self._log = log
+        self._began = time.monotonic()
+        #: the child died before it said anything about this run
+        self.died_unheard = False
+        self._heard = False
+        #: when the evaluator was called
+        self._started: float | None = None
+        self._asked_to_stop: float | None = None
+        self._looked_at_memory = 0.0
+        self._peak_bytes = 0
+        self._kills_before = out_of_memory_kills()
+
+    def until_done(self, scratch: str) -> Outcome:
+        """Pass on what the evaluator reports until it ends, or has to be ended."""
+        try:
+            run = self._child.begin(self._running, scratch, self._log)
+        except BrokenPipeError:
+            return self._died()
+        while True:
+            try:
+                messages = self._child.receive(LOOK_SECONDS)
+            except ValueError as error:
+                said = f"the evaluation process sent something that is no message: {error}"
+                return Failed(kind=FailureKind.EXCEPTION, text=self._with_log(said))
+            for message in messages:
+                if message.get("run") == run and (outcome := self._heed(message)) is not None:
+                    self._child.is_idle = True
+                    return outcome
+            if has_exited(self._child.process):
+                return self._last_words(run) or self._died()
+            ended = self._limits()
+            if ended is not None:
+                kill_family(self._child.process, 0.0 if self._running.lost else self._settings.grace_seconds)
+                return ended
+            self._pass_on_stop(run)
+
+    def _heed(self, message: dict[str, Any]) -> Outcome | None:
+        self._heard = True
+        if message["event"] == "started":
+            self._started = time.monotonic()
+        elif message["event"] == "report":
+            self._running.report(message["step"], message["metrics"])
+        elif message["event"] == "note":
+            self._running.attributes.update(message["attributes"])
+        return outcome_of(message)
+
+    def _limits(self) -> Outcome | None:
+        """The outcome of an evaluation that has to be ended now, else None."""
+        now, spec = time.monotonic(), self._running.spec
+        if self._running.is_given_up:
+            return Interrupted()
+        if self._started is None:
+            if now - self._began > self._settings.load_seconds:
+                said = f"importing the study's code took more than {self._settings.load_seconds:g} s"
+                return Failed(kind=FailureKind.TIME_OUT, text=self._with_log(said))
+        elif spec.time_limit_seconds is not None and now - self._started > spec.time_limit_seconds:
+            said = f"ran longer than the limit of {spec.time_limit_seconds:g} s and was killed"
+            return Failed(kind=FailureKind.TIME_OUT, text=self._with_log(said))
+        if spec.memory_limit_bytes is not None and now - self._looked_at_memory >= LOOK_SECONDS:
+            self._looked_at_memory = now
+            resident = resident_bytes(self._child.process.pid)
+            self._peak_bytes = max(self._peak_bytes, resident)
+            if resident > spec.memory_limit_bytes:
+                limit = spec.memory_limit_bytes
+                said = f"used {resident:,} bytes of memory, more than the limit of {limit:,}, and was killed"
+                return Failed(kind=FailureKind.OUT_OF_MEMORY, text=self._with_log(said))
+        if self._asked_to_stop is not None and now - self._asked_to_stop > self._settings.stop_grace_seconds:
+            return Finished(metrics={}, stopped=self._running.stop_reason)
+        return None
+
+    def _pass_on_stop(self, run: int) -> None:
+        if self._asked_to_stop is None and self._running.stop_reason is not None:
+            self._asked_to_stop = time.monotonic()
+            with suppress(BrokenPipeError):  # then it is dead, and the next look sees that
+                self._child.send({"do": "stop", "run": run, "reason": self._running.stop_reason})
+
+    def _last_words(self, run: int) -> Outcome | None:
+        """The outcome that a child sent before it died, if it did."""
+        while messages := self._child.receive(0.0):
+            for message in messages:
+                if message.get("run") == run and (outcome := self._heed(message)) is not None:
+                    return outcome
+        return None
+
+    def _died(self) -> Failed:
+        """Why a child that ended by itself did so, as far as can be told.
+
+        A SIGKILL that we did not send counts as the kernel's for lack of memory if the kernel says it killed something
+        meanwhile, if the process was near its memory limit, or if the machine is short of memory.
+        """
+        self.died_unheard = not self._heard
+        status = self._child.exit_status()
+        if status >= 0:
+            said = f"the evaluation process ended with exit status {status} instead of returning"
+            return Failed(kind=FailureKind.EXCEPTION, text=self._with_log(said))
+        number = signal.Signals(-status)
+        limit = self._running.spec.memory_limit_bytes
+        if number is signal.SIGKILL and (
+            out_of_memory_kills() > self._kills_before
+            or (limit is not None and self._peak_bytes > NEAR_LIMIT * limit)
+            or memory_is_short()
+        ):
+            said = "the evaluation process was killed from outside while memory was short"
+            return Failed(kind=FailureKind.OUT_OF_MEMORY, text=self._with_log(said))
+        said = f"the evaluation process died with signal {number.value} ({number.name})"
+        transient = number in SENT_FROM_OUTSIDE
+        return Failed(kind=FailureKind.EXCEPTION, text=self._with_log(said), transient=transient)
+
+    def _with_log(self, said: str) -> str:
+        """A text with the end of the evaluation's output below it."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                tail = file.read().decode("utf-8", "replace").strip()
+        except OSError:
+            tail = ""
+        return clipped(f"{said}; the end of its output:\n{tail}" if tail else said)
