@@ -4,13 +4,14 @@
 
 FOLDER (or the environment variable NAS_BENCHMARK_DATA) holds `nasbench201/nb201_core.npz`. A query is one cell's mean
 test accuracy after 200 epochs, without noise; no cell is asked twice; no result is reused by canonical key. Printed are
-mean and standard error of the number of queries up to and including the best cell's. (On cifar10 two cells, mirror images
-of each other, share the best accuracy; the one with the smaller index in the benchmark counts.)
+mean and standard error of the number of queries up to and including the best cell's. (On cifar10 two cells, mirror
+images of each other, share the best accuracy; the one with the smaller index in the benchmark counts.)
 
 Recipes: regularized evolution starts with 10 random cells, then mutates one edge of the best of 10 drawn (with
-replacement) from the last 30; a child asked before joins the population again and is no query. Local search climbs from the best of 10
-random cells, asks its unasked neighbours in random order, moves to the first better one, and starts again with 10 new random cells when none is left. The replay
-below shares no code with `nas` or `search_spaces`: cells are rows of six digits in an array.
+replacement) from the last 30; a child asked before joins the population again and is no query. Local search climbs from
+the best of 10 random cells, asks its unasked neighbours in random order, moves to the first better one, and starts
+again with 10 new random cells when none is left. The replay below shares no code with `nas` or `search_spaces`: cells
+are rows of six digits in an array.
 """
 
 import argparse
@@ -37,7 +38,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def load(folder: Path) -> dict[str, tuple[np.ndarray, int]]:
-    """Data set -> (15625,) test accuracy in percent, indexed by the cell's six digits in base five; and the best one."""
+    """Data set -> (15625,) test accuracy in percent, by a cell's six digits in base five; and the best one's place."""
     with np.load(folder / "nasbench201" / "nb201_core.npz", allow_pickle=False) as tables:
         digits = np.array([OPERATIONS.index(str(name)) for name in tables["op_names"]])[tables["ops"]]
         edges = [f"cell/{i}->{j}" for i, j in tables["edges"].tolist()]

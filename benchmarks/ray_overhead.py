@@ -1,9 +1,8 @@
-"""Overhead of a trivial trial through two Ray workers, end to end, start-up excluded; ours beside Ray Tune.
+"""Overhead of a trivial trial through two Ray workers, end to end, start-up excluded; beside Ray Tune.
 
     python benchmarks/ray_overhead.py [--trials 500] [--peer-trials 40] [--seeds 3]
 
-Start-up is excluded alike on both sides: each runs a short search first in the same Ray session, and the clock runs from
-the end of the first trial to the end of the last.
+Start-up is excluded alike on both sides: the clock runs from the end of the first trial to the end of the last.
 """
 
 import argparse

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from workers.pool import Pool
-from workers.processes import is_alive, this_process
 
 from nas.errors import Outrun
 from nas.history import History
@@ -19,6 +17,8 @@ from nas.store import NewTrial, Store
 from nas.strategies.strategy import Strategy
 from nas.trial import TrialState
 from search_spaces import canonical_key
+from workers.pool import Pool
+from workers.processes import is_alive, this_process
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Controller:
-    """Proposes trials, lets a pool of workers evaluate them, and ends when a rule says so. Holds no truth of its own."""
+    """Proposes trials, lets a pool evaluate them, and ends when a rule says so. Holds no truth of its own."""
 
     store: Store
     study_id: int
@@ -66,7 +66,7 @@ class Controller:
         self._finished_before = len(self.history.finished)
 
     def run(self) -> str:
-        """Search until a rule ends it; returns the reason in words. An interrupt returns running trials to the queue."""
+        """Search until a rule ends it; returns why. An interrupt returns running trials to the queue."""
         reaper, here, reaped = self.store.reaper(self.study_id), this_process(), -REAP_SECONDS
         with self.pool:
             while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,8 @@ def make_pool(
     stored = study.spec["evaluator"]
     if "path" not in stored and kind == "ray":
         raise NasError(
-            f"study {study.name!r}: {stored['function']} cannot be imported by Ray workers; define it at the top level of a "
-            "module (not in the script that is run), or use pool='local'"
+            f"study {study.name!r}: {stored['function']} cannot be imported by Ray workers; define it at the top "
+            "level of a module (not in the script that is run), or use pool='local'"
         )
     if kind == "local" or "path" not in stored or (kind == "auto" and workers == 1):
         if function is None:
@@ -84,7 +84,7 @@ def make_pool(
         allow = (*allow, stored["path"].partition(":")[0])
     if study.spec["space"]["root"] is None:
         raise NotResumable(
-            f"study {study.name!r}: its search space cannot be imported by Ray workers ({study.spec['space']['reason']})"
+            f"study {study.name!r}: Ray workers cannot import its search space ({study.spec['space']['reason']})"
         )
     from workers.ray_pool import RayPool
 

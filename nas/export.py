@@ -1,7 +1,6 @@
 """export_trial: a trial's network, trained again, as a folder that needs none of our packages."""
 
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any

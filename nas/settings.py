@@ -212,7 +212,7 @@ def section(kind: type[Any], document: Mapping[str, Any], key: str) -> Any:
     aliases = ALIASES[key]
     names = [name.name for name in fields(kind)]
     check_keys(given, [*names, *aliases], key)
-    return kind(**{aliases.get(name, name): value for name, value in given.items()})
+    return kind(**{aliases.get(str(name), str(name)): value for name, value in given.items()})
 
 
 def check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -16,7 +16,8 @@ from nas.evaluation import describe_evaluator, make_pool
 from nas.history import History
 from nas.metric import Metric, as_metrics
 from nas.pareto import hypervolume, non_dominated
-from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, StudySettings, part, seconds
+from nas.quantities import seconds
+from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, StudySettings, part
 from nas.store import FinishedTrial, NewTrial, Store, StudyRow, open_store
 from nas.trial import Proposal, Trial, TrialState
 from search_spaces import SearchSpace, canonical_key, load_space
@@ -63,7 +64,7 @@ def create_study(
         storage: a database URL; `NAS_STORAGE` or ``sqlite:///nas.db`` unless given.
         seed: all randomness of the search derives from it.
         evaluator: what turns an architecture into metrics: a function (assignment, report) -> metrics, a name,
-            ``"module:object"``, or ``{"name": ..., setting: ...}``. "training" if `data` is given. May be left to `run`.
+            ``"module:object"``, or ``{"name": ..., setting: ...}``. "training" if `data` is given. `run` may say it.
         data: what to train on: a name or path, or ``{"name": ..., setting: ...}``.
         stop: when a search is over; `run` may say more.
         limits: what one trial may take.
@@ -190,7 +191,7 @@ class Study:
 
     @property
     def state(self) -> str:
-        """ "active", "paused", "stopped" or "completed"."""
+        """Whether it is "active", "paused", "stopped" or "completed"."""
         return self.store.state(self.id)
 
     @cached_property
@@ -303,8 +304,8 @@ class Study:
         described = evaluator_document(evaluator, self.spec["task"] or None) or {}
         if stored is not None and described != stored:
             raise SpecChanged(
-                f"study {self.name!r} is evaluated by {_evaluator_name(stored)}, got {_evaluator_name(described)}; results of "
-                "two evaluators do not belong together: create another study"
+                f"study {self.name!r} is evaluated by {_evaluator_name(stored)}, got {_evaluator_name(described)}; "
+                "results of two evaluators do not belong together: create another study"
             )
         if stored is None:
             self._row = self.store.update_spec(self.id, {**self.spec, "evaluator": described})

@@ -93,7 +93,7 @@ class _Walk:
 
     def repeat(self, node: Repeat, path: str, when: tuple[Condition, ...]) -> list[Any]:
         if isinstance(node.count, int):
-            if self.once and isinstance(node.body, Shared):
+            if self.once and node.count and isinstance(node.body, Shared):
                 return [self.visit(node.body, path, when)] * node.count
             return [self.visit(node.body, _join(path, str(index)), when) for index in range(node.count)]
         at = _join(path, "count")

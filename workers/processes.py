@@ -52,15 +52,8 @@ def is_alive(pid: int, started: float) -> bool:
         return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Whether the process that had this number and start time still runs; a zombie does not."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    except psutil.AccessDenied:
+        return True  # somebody is there: better to wait for the lease than to take a trial from the living
 
 
 @cache

@@ -1,7 +1,10 @@
 """The command line: `nas search`, `nas resume`, `nas pareto` and the rest."""
 
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import typer
 
@@ -10,18 +13,23 @@ from nas.cli import change, look, search
 app = typer.Typer(
     name="nas",
     help="Neural architecture search as a service: one SQL store, real workers, studies that resume.",
-    epilog="Example: nas search --name demo --space nas_bench_201 --data digits --metric error --metric macs --trials 30",
+    epilog="Example: nas search --name demo --space nas_bench_201 --data digits --metric error --trials 30",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (search.search, search.resume, search.worker):
-    app.command()(command)
-for command in (look.status, look.studies, look.trials, look.show, look.logs, look.best, look.pareto):
-    app.command()(command)
-for command in (change.export, change.pause, change.stop, change.delete):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(search.search, search.resume, search.worker),
+    *(look.status, look.studies, look.trials, look.show, look.logs, look.best, look.pareto),
+    *(change.export, change.pause, change.stop, change.delete),
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(change.storage)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> None:
@@ -29,6 +37,7 @@ def main() -> None:
     from nas.errors import NasError
     from workers.pool import PoolError
 
+    signal.signal(signal.SIGTERM, _interrupt)  # a pre-empted search gives its trials back, as one that is interrupted
     sys.path.append(str(Path.cwd()))  # your own modules lie where you stand; last, so that they hide nothing
     try:
         app()

@@ -75,16 +75,14 @@ def search(
     for key, value in (("space", space), ("data", data), ("strategy", strategy), ("evaluator", evaluator)):
         if value is not None:
             document[key] = value
-    for key, value in (
-        ("stop.trials", trials),
-        ("stop.patience", patience),
-        ("stop.time_limit", time_limit),
-        ("limits.time_limit", trial_time_limit),
-        ("limits.memory_limit", trial_memory_limit),
-    ):
-        if value is not None:
-            section, _, entry = key.partition(".")
-            document[section] = {**document.get(section, {}), entry: value}
+    sections: dict[str, dict[str, Any]] = {
+        "stop": {"trials": trials, "patience": patience, "time_limit": time_limit},
+        "limits": {"time_limit": trial_time_limit, "memory_limit": trial_memory_limit},
+    }
+    for section, entries in sections.items():
+        wanted = {key: value for key, value in entries.items() if value is not None}
+        if wanted:
+            document[section] = {**document.get(section, {}), **wanted}
     if epochs is not None:
         document.setdefault("evaluator", "training")
         override(document, f"evaluator.epochs={epochs}")

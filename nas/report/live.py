@@ -33,19 +33,19 @@ def live(name: str) -> Iterator[Watch]:
 
 @contextmanager
 def _bar(name: str) -> Iterator[Watch]:
+    from rich import progress as rich_progress
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
-        SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[facts]}", markup=False),
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("[bold]{task.description}"),
+        rich_progress.BarColumn(bar_width=24),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("{task.fields[facts]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+    with rich_progress.Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
         task = bar.add_task(escape(name), total=None, facts="starting workers")
 
         def watch(progress: "Progress") -> None:

@@ -23,8 +23,8 @@ class RegularizedEvolution:
     """Aging evolution with one-decision mutations.
 
     A child that was proposed before costs no trial: it joins the population again with the result it has, as young as
-    a new one, and the next tournament is held. The lineage of a proposal is its parent, then the trials that joined again
-    since the proposal before it; so the rows hold the whole population.
+    a new one, and the next tournament is held. The lineage of a proposal is its parent, then the trials that joined
+    again since the proposal before it; so the rows hold the whole population.
 
     With several metrics the best of a tournament is the one in the first front, then the least crowded; trials that
     miss a limit come after all that keep it (`nas.pareto.standings`).

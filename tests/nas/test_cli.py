@@ -1,6 +1,7 @@
 """The command line: what it answers, and that bad input is one clear line and exit code 2."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,15 @@ def test_a_search_with_a_table_of_unknown_place_says_how_to_name_it(run: Run, mo
     )
     assert code == 2
     assert "NAS_BENCHMARK_DATA" in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["pareto", "demo"]])
+def test_what_only_looks_loads_no_heavy_library(study: nas.Study, tmp_path: Path, arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom nas.cli import main\nsys.argv = ['nas', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended\n"
+        "heavy = {'torch', 'ray', 'optuna', 'sklearn', 'pandas', 'botorch', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

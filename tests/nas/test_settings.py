@@ -1,5 +1,6 @@
 """Study files and options: what is accepted, and what is said about the rest."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,12 @@ def test_durations_and_sizes_read_as_people_write_them() -> None:
 @given(st.text(max_size=20) | st.floats() | st.integers() | st.none() | st.booleans())
 def test_a_duration_is_positive_or_refused(given: object) -> None:
     try:
-        assert seconds(given, "x") > 0
+        found = seconds(given, "x")
     except ValueError as error:
-        assert "duration" in str(error)
+        found, said = 1.0, str(error)
+        if "duration" not in said:
+            raise
+    assert found > 0
 
 
 @given(
@@ -106,10 +110,8 @@ def test_a_duration_is_positive_or_refused(given: object) -> None:
     )
 )
 def test_any_document_is_accepted_or_refused_in_words(document: dict[str, object]) -> None:
-    try:
+    with suppress(ValueError):  # in words: anything else, a TypeError of our own say, fails the test
         settings_from({**DOCUMENT, **document})
-    except ValueError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"name = 'a'\nname = 'b'"])

@@ -1,5 +1,6 @@
 """Random search spaces for property tests, and plain recursions over them that share no code with the package."""
 
+import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from search_spaces.nodes import Boolean, Choice, Float, Integer, Node, Repeat, Shared
 from search_spaces.space import SearchSpace
 
-KEYS = st.sampled_from(["a", "b", "c", "count", "option", "0", "1", "ü x", "node"])
+KEYS = ["a", "b", "c", "count", "option", "0", "1", "ü x", "node"]
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -18,48 +19,70 @@ SCALARS = st.one_of(
 )
 
 
-def unequal(options: list[Any]) -> bool:
-    return not any(first == second for index, first in enumerate(options) for second in options[:index])
+SCALAR_SAMPLES = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -3,
+    2**53 + 1,
+    -0.0,
+    1.0,
+    0.5,
+    1e300,
+    5e-324,
+    "",
+    "a",
+    "1",
+    "ü/\u2028",
+    "None",
+]
 
 
-INTEGERS = st.builds(
-    lambda low, more, log: Integer(low, low + more, log), st.integers(1, 9), st.integers(0, 3), st.booleans()
-)
-FLOATS = st.builds(
-    lambda low, more, log: Float(low, low + more, log), st.floats(1e-6, 10), st.floats(1e-3, 10), st.booleans()
-)
-SCALAR_CHOICES = st.lists(SCALARS, min_size=1, max_size=3).filter(unequal).map(Choice)
+def random_space(seed: int, *, finite: bool = False) -> SearchSpace:
+    """Nested, conditional, with Repeat, and with Shared nodes that may stand anywhere, also below conditions."""
+    rng = random.Random(seed)
+    tied = Shared("tied", random_node(rng, 2, (), finite))
+    outer = Shared("outer", random_node(rng, 2, (tied,), finite))
+    return SearchSpace({"decided": Boolean(), "rest": random_node(rng, 3, (tied, outer), finite)})
 
 
-def nodes(leaves: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    def extend(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-        labelled = st.dictionaries(KEYS, inner, min_size=1, max_size=3)
-        return st.one_of(
-            labelled,
-            st.lists(inner, min_size=1, max_size=2),
-            labelled.map(Choice),
-            st.builds(Repeat, inner, st.integers(0, 2)),
-            st.builds(
-                lambda body, low, more: Repeat(body, Integer(low, low + more)),
-                inner,
-                st.integers(0, 1),
-                st.integers(0, 2),
-            ),
-        )
-
-    return st.recursive(leaves, extend, max_leaves=5)
+def random_node(rng: random.Random, depth: int, shared: tuple[Shared, ...], finite: bool) -> Node:
+    kind = rng.choice(["leaf", "shared", "parts", "list", "choice", "repeat", "parts", "choice"] if depth else ["leaf"])
+    if kind == "shared" and shared:
+        return rng.choice(shared)
+    if kind in ("parts", "choice"):
+        inner = {name: random_node(rng, depth - 1, shared, finite) for name in rng.sample(KEYS, rng.randint(1, 3))}
+        return inner if kind == "parts" else Choice(inner)
+    if kind == "list":
+        return [random_node(rng, depth - 1, shared, finite) for _ in range(rng.randint(1, 2))]
+    if kind == "repeat":
+        low = rng.randint(0, 1)
+        count = rng.choice([rng.randint(0, 2), Integer(low, low + rng.randint(0, 2))])
+        return Repeat(random_node(rng, depth - 1, shared, finite), count)
+    return random_leaf(rng, finite)
 
 
-@st.composite
-def spaces(draw: st.DrawFn, *, finite: bool = False) -> SearchSpace:
-    """Nested, conditional, with Repeat, and with a Shared node that may stand anywhere, also below conditions."""
-    leaves = st.one_of(SCALAR_CHOICES, INTEGERS, st.just(Boolean()), SCALARS)
-    if not finite:
-        leaves = leaves | FLOATS
-    tied = Shared("tied", draw(nodes(leaves)))
-    outer = Shared("outer", draw(nodes(leaves | st.just(tied))))
-    root = draw(nodes(st.one_of(leaves, st.just(tied), st.just(outer))))
-    return SearchSpace({"decided": Boolean(), "rest": root})
+def random_leaf(rng: random.Random, finite: bool) -> Node:
+    kind = rng.choice(["scalar", "choice", "choice", "integer", "boolean", *([] if finite else ["float"])])
+    log = rng.random() < 0.5
+    if kind == "integer":
+        low = rng.randint(1, 9)
+        return Integer(low, low + rng.randint(0, 3), log)
+    if kind == "float":
+        low = 10 ** rng.uniform(-6, 1)
+        return Float(low, low + 10 ** rng.uniform(-3, 1), log)
+    if kind == "choice":
+        options: list[Any] = []
+        for option in rng.sample(SCALAR_SAMPLES, rng.randint(1, 3)):
+            options.extend([option] if option not in options else [])
+        return Choice(options)
+    return Boolean() if kind == "boolean" else rng.choice(SCALAR_SAMPLES)
+
+
+SPACES = st.integers(0, 2**64).map(random_space)
+FINITE_SPACES = st.integers(0, 2**64).map(lambda seed: random_space(seed, finite=True))
 
 
 def every_assignment(node: Node, path: str, state: dict[str, Any]) -> Iterator[dict[str, Any]]:

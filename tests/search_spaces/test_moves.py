@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from search_spaces.moves import crossover, enumerate_all, mutate, neighbours, sample, size, to_unit, value_at
 from search_spaces.nodes import Boolean, Choice, Float, Integer, Repeat, SpaceError
 from search_spaces.space import SearchSpace
-from tests.search_spaces.random_spaces import spaces
+from tests.search_spaces.random_spaces import SPACES
 
 
 @settings(max_examples=200, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@given(SPACES, st.integers(0, 2**32))
 def test_a_mutation_is_valid_and_differs_in_one_decision_both_reach(space: SearchSpace, seed: int) -> None:
     rng = np.random.default_rng(seed)
     architecture = sample(space, rng)
@@ -25,8 +25,8 @@ def test_a_mutation_is_valid_and_differs_in_one_decision_both_reach(space: Searc
         architecture = child
 
 
-@settings(max_examples=100, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(0, 2**32))
 def test_a_crossover_is_valid_and_takes_what_a_parent_has(space: SearchSpace, seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = sample(space, rng), sample(space, rng)
@@ -38,8 +38,8 @@ def test_a_crossover_is_valid_and_takes_what_a_parent_has(space: SearchSpace, se
     assert crossover(space, first, first, rng) == first
 
 
-@settings(max_examples=100, deadline=None)
-@given(spaces(), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(0, 2**32), st.booleans())
 def test_neighbours_are_valid_and_all_different(space: SearchSpace, seed: int, sampled: bool) -> None:
     rng = np.random.default_rng(seed)
     architecture = sample(space, rng)
@@ -51,8 +51,8 @@ def test_neighbours_are_valid_and_all_different(space: SearchSpace, seed: int, s
         assert found == list(neighbours(space, architecture))
 
 
-@settings(max_examples=50, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(0, 2**32))
 def test_the_same_generator_gives_the_same_moves(space: SearchSpace, seed: int) -> None:
     def moves() -> list[object]:
         rng = np.random.default_rng(seed)
@@ -62,8 +62,8 @@ def test_the_same_generator_gives_the_same_moves(space: SearchSpace, seed: int) 
     assert moves() == moves()
 
 
-@settings(max_examples=50, deadline=None)
-@given(spaces(), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(1, 3))
 def test_enumeration_with_points_gives_valid_architectures(space: SearchSpace, points: int) -> None:
     for _, architecture in zip(range(50), enumerate_all(space, points), strict=False):
         assert space.validate(architecture) == architecture

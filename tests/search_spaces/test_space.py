@@ -9,11 +9,11 @@ from search_spaces.architecture import Architecture
 from search_spaces.moves import enumerate_all, sample, size
 from search_spaces.nodes import Boolean, Cell, Choice, Float, Integer, Op, Repeat, Shared, SpaceError
 from search_spaces.space import SearchSpace
-from tests.search_spaces.random_spaces import every_assignment, spaces
+from tests.search_spaces.random_spaces import FINITE_SPACES, SPACES, every_assignment
 
 
 @settings(max_examples=200, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@given(SPACES, st.integers(0, 2**32))
 def test_a_sample_survives_json_and_validation_unchanged(space: SearchSpace, seed: int) -> None:
     architecture = sample(space, np.random.default_rng(seed))
     again = space.validate(Architecture.from_json(architecture.to_json()))
@@ -23,7 +23,7 @@ def test_a_sample_survives_json_and_validation_unchanged(space: SearchSpace, see
 
 
 @settings(max_examples=200, deadline=None)
-@given(spaces(finite=True))
+@given(FINITE_SPACES)
 def test_size_and_enumeration_agree_with_a_plain_recursion(space: SearchSpace) -> None:
     if size(space) > 3000:
         return
@@ -33,8 +33,8 @@ def test_size_and_enumeration_agree_with_a_plain_recursion(space: SearchSpace) -
     assert set(listed) == expected
 
 
-@settings(max_examples=100, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(0, 2**32))
 def test_what_is_decided_does_not_depend_on_parts_decided_in_advance(space: SearchSpace, seed: int) -> None:
     from search_spaces.walk import walk
 
@@ -43,8 +43,8 @@ def test_what_is_decided_does_not_depend_on_parts_decided_in_advance(space: Sear
     assert space.decided(architecture) == plain
 
 
-@settings(max_examples=100, deadline=None)
-@given(spaces(), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+@given(SPACES, st.integers(0, 2**32))
 def test_leaving_out_or_adding_a_value_is_an_error_that_names_it(space: SearchSpace, seed: int) -> None:
     architecture = dict(sample(space, np.random.default_rng(seed)))
     with pytest.raises(SpaceError, match="no such decision"):
