@@ -77,6 +77,8 @@ class Controller:
                     reaper.release_dead(here.host, here.boot, is_alive)
                 self.refresh()
                 state = self.store.state(self.study_id)
+                if state == "completed":  # by another controller's rules; ours say to go on, or we end it again below
+                    self.store.set_study_state(self.study_id, state := "active")
                 reason = "the study was stopped" if state == "stopped" else self.reason_to_end()
                 if reason is None and state == "active":
                     self.ask_stoppers()
@@ -84,6 +86,8 @@ class Controller:
                 if self.watch is not None:
                     self.watch(self.progress(state))
                 if reason is not None:
+                    if state != "stopped":
+                        self.store.set_study_state(self.study_id, "completed")
                     return reason
                 self.pool.work(self.round_seconds, self.wait_for_news)
 

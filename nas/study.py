@@ -267,8 +267,7 @@ class Study:
             )
             if value is not None
         }
-        if self.state in ("stopped", "completed"):
-            self.store.set_study_state(self.id, "active")
+        self._reopen("stopped", "completed")
         controller = Controller(
             store=self.store,
             study_id=self.id,
@@ -317,6 +316,7 @@ class Study:
 
         The caller holds it for `lease_seconds`; after that it waits for somebody else. Answer with `tell`.
         """
+        self._reopen("completed")
         waiting = self.store.ask_waiting(self.id, lease_seconds=lease_seconds)
         if waiting is None:
             while True:
@@ -358,6 +358,7 @@ class Study:
 
     def enqueue(self, architecture: Mapping[str, Any], *, budget: float | None = None, repeat: int = 0) -> Trial:
         """Put an architecture of one's own into the queue, before anything the strategy proposes."""
+        self._reopen("completed")
         proposal = Proposal(architecture=self.space.validate(architecture), budget=budget, repeat=repeat)
         numbers = self.store.propose(
             self.id, [self._new_trial(proposal, priority=1)], first_number=None, proposed_revision=0
@@ -373,6 +374,11 @@ class Study:
             for architecture, metrics in results
         ]
         return self.store.add_finished(self.id, finished)
+
+    def _reopen(self, *states: str) -> None:
+        """Make a study that has ended in one of these states active again."""
+        if self.state in states:
+            self.store.set_study_state(self.id, "active")
 
     def _new_trial(self, proposal: Proposal, priority: int = 0) -> NewTrial:
         return NewTrial(proposal, canonical_key(self.space, proposal.architecture), priority=priority)

@@ -166,4 +166,5 @@ def encode_paths(graphs: Sequence[Graph]) -> tuple[FloatArray, tuple[tuple[str, 
     """Graphs as the rows of an ``n x d`` array that counts paths, and the d paths: all that occur, shortest first."""
     found = [paths(graph) for graph in graphs]
     known = sorted({way for counter in found for way in counter}, key=lambda way: (len(way), way))
-    return np.array([[float(counter[way]) for way in known] for counter in found]).reshape(len(found), -1), tuple(known)
+    rows = np.array([[float(counter[way]) for way in known] for counter in found])
+    return rows.reshape(len(found), len(known)), tuple(known)

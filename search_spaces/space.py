@@ -130,8 +130,6 @@ class SearchSpace:
 
         walk(self.root, collect, once=False)
         table = {path: Decision(path, domains[path], _absorb(reached[path])) for path in domains}
-        if not all(path for path in table):
-            table = {path or "value": Decision(path or "value", d.domain, d.when) for path, d in table.items()}
         return tuple(_parents_first(table))
 
     @cached_property
@@ -177,7 +175,7 @@ class SearchSpace:
         Parts without a decision are the same objects every time: read them, do not change them.
         """
         try:
-            return walk(self.root, lambda path, domain, when: (architecture[path or "value"],), fixed=self._fixed_parts)
+            return walk(self.root, lambda path, domain, when: (architecture[path],), fixed=self._fixed_parts)
         except KeyError:
             self.validate(architecture)  # says what is missing or not allowed
             raise

@@ -183,7 +183,7 @@ def walk(node: Node, decide: Decide, *, once: bool = True, fixed: Fixed = Mappin
     """Visit what is reached below `node`, ask `decide` at every decision, and return the decided tree.
 
     Args:
-        node: the root.
+        node: the root. If it is a decision itself, its path is "value".
         decide: called with (path, decision, conditions under which it is reached); returns the values to follow. With
             one value this decides; with all of them it explores, and the result is the last branch's.
         once: decide a `Shared` node once and reuse the result; False visits it under all conditions it is reached.
@@ -194,7 +194,7 @@ def walk(node: Node, decide: Decide, *, once: bool = True, fixed: Fixed = Mappin
         for decisions. An option that is a mapping becomes a dict with its label under "option".
     """
     try:
-        return _Walk(decide, fixed, once=once).visit(node, "", ())
+        return _Walk(decide, fixed, once=once).visit(node, "value" if isinstance(node, Decidable) else "", ())
     except RecursionError:
         raise SpaceError("the search space is nested too deeply for Python's recursion limit") from None
 
@@ -226,7 +226,7 @@ def is_network(node: Node) -> bool:
     """Whether a node is a piece of a network whatever is decided: an Op, a Cell, or a structure of nothing but these."""
     if node is None or isinstance(node, Op | Cell):
         return node is not None
-    below = [part for part in _below(node) if part is not None and not isinstance(part, Integer)]
+    below = [node.body] if isinstance(node, Repeat) else [part for part in _below(node) if part is not None]
     return bool(below) and all(is_network(part) for part in below)
 
 

@@ -51,7 +51,7 @@ REFUSED = {
 WITHOUT_LIMITS = frozenset({"random", "cmaes", "qmc"})
 """Samplers that pay no attention to metrics' limits."""
 
-REPEATS = 100
+REPEATS = 20
 """Asks in a row that gave architectures proposed before, until a random untried one takes the place."""
 
 

@@ -127,7 +127,8 @@ def test_shared_nodes_within_each_other_take_no_exponential_time() -> None:
     node: object = Choice([1, 2])
     for depth in range(40):
         node = Shared(f"level {depth}", [node, node])
-    assert size(SearchSpace({"all": node})) == 2
+    found = size(SearchSpace({"all": node}))  # not inside the assertion: pytest would write the whole tree
+    assert found == 2**2
 
 
 def test_the_first_copies_of_a_repeat_need_no_condition() -> None:
@@ -195,3 +196,6 @@ def test_a_root_that_is_a_decision_stands_at_value() -> None:
     space = SearchSpace(Choice([1, 2]))
     assert dict(sample(space, np.random.default_rng(0))).keys() == {"value"}
     assert space.decided({"value": 2}) == 2
+    nested = SearchSpace(Choice({"value": {"x": Boolean()}, "none": None}))
+    assert [decision.path for decision in nested.decisions] == ["value", "value/value/x"]
+    assert size(nested) == 3

@@ -1,0 +1,185 @@
+"""Whole searches as a person starts them: the command line, Ray workers, a database; killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import nas
+
+pytestmark = pytest.mark.slow
+
+LAB = '''
+import os, time
+from search_spaces import Choice, Float, SearchSpace
+
+space = SearchSpace({"x": Float(0.0, 1.0), "kind": Choice(["a", "b"])}, name="lab")
+
+
+def evaluate(assignment, report):
+    with open("calls.txt", "a") as calls:
+        calls.write(f"{assignment.trial} {assignment.attempt} {os.getpid()}\\n")
+    print("evaluating", assignment.trial)
+    for step in range(4):
+        time.sleep(0.05)
+        if report(step, error=assignment.architecture["x"]):
+            break
+    return {"error": assignment.architecture["x"], "cost": 1.0 - assignment.architecture["x"]}
+'''
+
+
+class Lab:
+    """A folder with a module of a user's own, and the command line in it."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        (folder / "lab.py").write_text(LAB)
+        self.folder = folder
+        self.url = url
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from nas.cli import main; main()", *arguments]
+        environment = {**os.environ, "NAS_STORAGE": self.url, "NAS_ALLOW": "lab"}
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=180)
+        return process.returncode, out, err
+
+    def search(self, trials: int) -> subprocess.Popen[str]:
+        return self.start(
+            *("search", "--name", "study", "--space", "lab:space", "--evaluator", "lab:evaluate", "--metric", "error"),
+            *("--metric", "cost", "--trials", str(trials), "--workers", "2"),
+        )
+
+    def completed(self) -> int:
+        return self.count("completed")
+
+    def count(self, state: str) -> int:
+        try:
+            study = nas.open_study("study", self.url)
+        except nas.NasError:
+            return 0
+        counts = study.counts()
+        study.close()
+        return counts[state]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    yield from made_lab(tmp_path, f"sqlite:///{tmp_path}/studies.db")
+
+
+@pytest.fixture
+def any_lab(tmp_path: Path, store_url: str) -> Iterator[Lab]:
+    yield from made_lab(tmp_path, store_url)
+
+
+def made_lab(folder: Path, url: str) -> Iterator[Lab]:
+    made = Lab(folder, url)
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.1)
+
+
+def processes(of: int, word: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_search_survives_the_kill_of_a_worker_and_of_itself(any_lab: Lab) -> None:
+    lab = any_lab
+    search = lab.search(60)
+    until(lambda: lab.completed() >= 5)
+    actor = next(iter(processes(search.pid, "WorkerActor")))
+    actor.kill()
+    until(lambda: lab.completed() >= 20)
+    orphans = processes(search.pid, "workers.child")
+    search.kill()
+    search.communicate()
+    before = lab.completed()
+    assert before < 60
+    psutil.wait_procs(orphans, timeout=20)
+    assert not [child for child in orphans if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+    code, out, err = lab.run("resume", "study", "--workers", "2")
+    assert code == 0, err
+    assert "60 completed" in err
+    _, out, _ = lab.run("trials", "study", "--json")
+    trials = json.loads(out)
+    assert [trial["trial"] for trial in trials] == list(range(60))
+    assert {trial["state"] for trial in trials} == {"completed"}
+    for trial in trials:
+        assert trial["metrics"]["error"] == trial["architecture"]["x"]
+    evaluated = [line.split()[0] for line in (lab.folder / "calls.txt").read_text().splitlines()]
+    repeated = len(evaluated) - len(set(evaluated))
+    assert repeated <= 4  # only what ran when something was killed
+    assert "evaluating 3" in lab.run("logs", "study", "3")[1]
+
+
+def test_ctrl_c_gives_running_trials_back_and_says_how_to_resume(lab: Lab) -> None:
+    search = lab.search(200)
+    until(lambda: lab.completed() >= 3)
+    search.send_signal(signal.SIGINT)
+    _, err = search.communicate(timeout=60)
+    assert search.returncode == 130
+    assert "nas resume study" in err
+    assert lab.count("running") == 0
+    study = nas.open_study("study", lab.url)
+    assert all(attempt.outcome != "lost" for trial in study.trials for attempt in study.store.attempts(trial.id))
+    study.close()
+
+
+def test_a_stop_from_another_terminal_ends_the_search(lab: Lab) -> None:
+    search = lab.search(500)
+    until(lambda: lab.completed() >= 3)
+    assert lab.run("pause", "study")[0] == 0
+    time.sleep(2)
+    paused = lab.completed()
+    assert lab.run("stop", "study")[0] == 0
+    _, err = search.communicate(timeout=60)
+    assert search.returncode == 0
+    assert "stopped" in err
+    assert lab.completed() <= paused + 4
+    assert lab.count("running") == 0
+
+
+def test_a_worker_of_another_terminal_helps_and_ends_with_the_study(lab: Lab) -> None:
+    search = lab.search(80)
+    until(lambda: lab.completed() >= 3)
+    helper = lab.start("worker", "study")
+    search.communicate(timeout=120)
+    assert lab.completed() == 80
+    _, err = helper.communicate(timeout=60)
+    assert helper.returncode == 0, err
+    study = nas.open_study("study", lab.url)
+    hosts = {attempt.worker.rsplit("-", 1)[0] for t in study.trials for attempt in study.store.attempts(t.id)}
+    study.close()
+    assert len(hosts) == 2  # both pools did some
