@@ -114,11 +114,10 @@ def _draw(draw: Draw, scale: int = 1, *, zero_source: bool = False) -> _Drawn:
 
 def _operation(call: Call, scale: int) -> Split:
     """The split of a lone operation, kept with its call."""
-    key = f"split {scale}"
-    if key not in call.memo:
-        call.memo[key] = _draw(_drawing(call), scale).split
-    known: Split = call.memo[key]
-    return known
+    known: dict[int, Split] = call.memo.setdefault("splits", {})
+    if scale not in known:
+        known[scale] = _draw(_drawing(call), scale).split
+    return known[scale]
 
 
 def _draw_whole(draw: Draw) -> _Drawn:
@@ -163,7 +162,7 @@ def _drawn_key(drawn: _Drawn) -> str:
 
 
 def _key(kind: str, scale: int, factors: Sequence[Factor]) -> str:
-    return _digest(kind, str(scale), *(factor.digest for factor in factors))
+    return _digest(kind, str(scale), *[factor.digest for factor in factors])
 
 
 def _digest(*texts: str) -> str:
@@ -172,10 +171,10 @@ def _digest(*texts: str) -> str:
 
 def _describe(call: Call) -> tuple[str, frozenset[str]]:
     """A text that equal calls share, and the traits. How an Op is labelled is for people and no part of it."""
-    if "canonical" not in call.memo:
-        call.memo["canonical"] = _description(call)
-    description: tuple[str, frozenset[str]] = call.memo["canonical"]
-    return description
+    known: tuple[str, frozenset[str]] | None = call.memo.get("description")
+    if known is None:
+        known = call.memo["description"] = _description(call)
+    return known
 
 
 def _description(call: Call) -> tuple[str, frozenset[str]]:
@@ -208,7 +207,7 @@ def _is_weightless(value: Any) -> bool:
 
 def _outside_network(space: SearchSpace, architecture: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The architecture's decisions that are reached outside the network."""
-    if not isinstance(space.root, Mapping):
+    if not isinstance(space.root, Mapping) or len(space.root) == 1:
         return {}
     used: dict[str, Scalar] = {}
 

@@ -38,18 +38,14 @@ class Factor:
     origins: tuple[int, ...]
 
     @cached_property
-    def _labelled(self) -> tuple[str, tuple[int, ...]]:
-        return label(self.atoms, self.output)
-
-    @property
     def digest(self) -> str:
         """Equal for isomorphic factors, and for no others."""
-        return self._labelled[0]
+        return label(self.atoms, self.output)[0]
 
     @property
     def order(self) -> tuple[int, ...]:
         """The factor's atoms in canonical order."""
-        return self._labelled[1]
+        return label(self.atoms, self.output)[1]
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,14 @@ def split(atoms: tuple[Atom, ...], output: Value) -> Split:
         depends.append(any(depends[atom] for value in reads for atom, _ in value))
     if not any(depends[atom] for atom, _ in output):
         return Split((), 1, shifted=False, reads_source=False)
+    divisor = gcd(*(count for _, count in output))
     if all(depends):
-        found = [_plain_cut(atoms, output, length) for length in range(1, len(depends) + 1)]
+        inner = [_plain_cut(atoms, output, length) for length in range(2, len(depends))]
+        if not any(inner):  # no need to state anything anew
+            primitive = tuple((atom, count // divisor) for atom, count in output)
+            whole = (Factor(atoms, primitive, tuple(range(1, len(depends)))),) if atoms else ()
+            return Split(whole, divisor, shifted=False, reads_source=True)
+        found = [_plain_cut(atoms, output, 1), *inner, _plain_cut(atoms, output, len(depends))]
     else:
         varying = [index for index, does in enumerate(depends) if does]
         counts = [[], *([dict(value) for value in values] for _, values in atoms), [dict(output)]]
@@ -86,7 +88,7 @@ def split(atoms: tuple[Atom, ...], output: Value) -> Split:
     cuts = [cut for cut in found if cut is not None]
     factors = tuple(_factor(atoms, before, after) for before, after in zip([({0}, {0: 1}), *cuts], cuts, strict=False))
     shifted = bool(factors[0].atoms)
-    return Split(factors[0 if shifted else 1 :], gcd(*(count for _, count in output)), shifted, reads_source=True)
+    return Split(factors[0 if shifted else 1 :], divisor, shifted, reads_source=True)
 
 
 def _plain_cut(atoms: tuple[Atom, ...], output: Value, length: int) -> tuple[set[int], dict[int, int]] | None:

@@ -96,11 +96,11 @@ def _lower_cell(wiring: Wiring, source: Value, algebra: Algebra[Value], place: s
     reached = {0: source}
     target = 0
     for target, edges in wiring.cell.arriving.items():
-        values = [
-            lower(wiring.edges[name], reached[start], algebra, _join(place, name))
-            for start, name in edges
-            if start in reached and wiring.edges[name] is not None
-        ]
+        values = []
+        for start, name in edges:
+            piece = wiring.edges[name]
+            if piece is not None and start in reached:
+                values.append(lower(piece, reached[start], algebra, _join(place, name)))
         if values:
             reached[target] = algebra.combine(wiring.cell.combine, values, _join(place, str(target)))
     return reached[target] if target in reached else algebra.op(ZERO, source, _join(place, str(target)))

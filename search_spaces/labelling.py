@@ -50,19 +50,20 @@ class _Search:
                     self.readers[atom].append((index, place, count))
 
     def first_colours(self) -> list[int]:
-        """Ranks of labels, near and next; and twins, which read and are read by the same, numbered among themselves.
+        """Ranks of labels, then of what is near; and twins, which read and are read by the same, are numbered.
 
         Any order of twins will do: exchanging them changes nothing.
         """
+        colours = _ranks(["", *(name for name, _ in self.atoms)])
+        if max(colours) < len(self.atoms):
+            colours = _ranks([self._signature(index, colours) for index in range(len(colours))])
+        if max(colours) == len(self.atoms):
+            return colours
         twins: Counter[Any] = Counter()
-        names = ["", *(name for name, _ in self.atoms)]
-        keys: list[Any] = [("", (), (), 0, 0)]
-        for index, (name, reads) in enumerate(self.atoms, 1):
-            readers, in_output = tuple(self.readers[index]), self.in_output.get(index, 0)
-            twin = (name, reads, readers, in_output)
-            read = tuple([tuple(sorted([(names[atom], count) for atom, count in value])) for value in reads])
-            by = tuple(sorted([(names[reader], place, count) for reader, place, count in readers]))
-            keys.append((name, read, by, in_output, twins[twin]))
+        keys = [(colours[0], 0)]
+        for index, atom in enumerate(self.atoms, 1):
+            twin = (atom, tuple(self.readers[index]), self.in_output.get(index, 0))
+            keys.append((colours[index], twins[twin]))
             twins[twin] += 1
         return _ranks(keys)
 
@@ -81,8 +82,8 @@ class _Search:
         reads = self.atoms[index - 1][1] if index else ()
         return (
             colours[index],
-            tuple(tuple(sorted((colours[atom], count) for atom, count in value)) for value in reads),
-            tuple(sorted((colours[reader], place, count) for reader, place, count in self.readers[index])),
+            [sorted([(colours[atom], count) for atom, count in value]) for value in reads],
+            sorted([(colours[reader], place, count) for reader, place, count in self.readers[index]]),
             self.in_output.get(index, 0),
         )
 
@@ -122,8 +123,14 @@ class _Search:
 
 
 def _ranks(keys: Sequence[Any]) -> list[int]:
-    rank = {key: index for index, key in enumerate(sorted(set(keys)))}
-    return [rank[key] for key in keys]
+    """For each key how many different ones are smaller."""
+    ranks = [0] * len(keys)
+    rank, before = -1, object()
+    for index in sorted(range(len(keys)), key=keys.__getitem__):
+        if keys[index] != before:
+            rank, before = rank + 1, keys[index]
+        ranks[index] = rank
+    return ranks
 
 
 def _tied(colours: Sequence[int]) -> list[int]:

@@ -50,6 +50,8 @@ class Terms:
     def op(self, call: Call, value: Value, place: str) -> Value:
         """The operation applied to a value."""
         label, traits = self._describe(call)
+        if not traits and value and value[0][0] not in self._zeros:  # the most common case
+            return self._atom((label, (value,)), place, merge=False)
         if "identity" in traits:
             return value
         of_zero = not value or value[0][0] in self._zeros
@@ -71,7 +73,8 @@ class Terms:
                 self._zeros.add(zero[0][0])
                 return zero
             return self._atom((CONCAT, tuple(values)), place, merge=True)
-        terms = [value for value in values if not self.is_zero(value)]
+        zeros = self._zeros
+        terms = [value for value in values if value and value[0][0] not in zeros]
         if not terms:  # any of the zeros will do; all are kept, so that none is preferred
             return tuple(sorted({(atom, 1) for value in values for atom, _ in value}))
         if len(terms) == 1:
@@ -106,6 +109,8 @@ class Terms:
                 for value in self.atoms[index][1]:
                     for atom, _ in value:
                         alive[atom] = True
+        if all(alive[1:]):
+            return list(range(1, len(alive))), tuple(self.atoms[1:]), output
         kept = [index for index in range(1, len(alive)) if alive[index]]
         number = {0: 0, **{old: new for new, old in enumerate(kept, 1)}}
 

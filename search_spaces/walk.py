@@ -223,7 +223,7 @@ def fixed_parts(node: Node) -> Fixed:
 
 
 def is_network(node: Node) -> bool:
-    """Whether a node is a piece of a network whatever is decided: an Op, a Cell, or a structure of nothing but these."""
+    """Whether a node is a piece of a network whatever is decided: an Op, a Cell, or a structure of only these."""
     if node is None or isinstance(node, Op | Cell):
         return node is not None
     below = [node.body] if isinstance(node, Repeat) else [part for part in _below(node) if part is not None]

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.nas.strategies.simulated import CONDITIONAL, FLAT, Simulated
 
 from nas.history import History
 from nas.metric import Metric
 from nas.trial import Proposal, Trial
 from search_spaces.architecture import Architecture
 from search_spaces.moves import sample
+from tests.nas.strategies.simulated import CONDITIONAL, FLAT, Simulated
 
 METRICS = (Metric("accuracy", limit=0.8), Metric("size"), Metric("latency_ms", limit=5.0))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.canonical import canonical_key, canonical_order, graph_key, piece_key
-from search_spaces.catalogue.nas_bench_201 import nas_bench_201, published_key
+from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.graph import Graph, graph, graph_of
 from search_spaces.moves import enumerate_all, sample
 from search_spaces.nodes import Boolean, Cell, Choice, Float, Integer, Node, Op, Repeat, Shared
@@ -271,7 +271,7 @@ def test_rewriting_a_network_leaves_its_key_and_gives_equal_outputs(seed: int, c
     assert outputs(first, in_canonical_order(first)) == outputs(second, in_canonical_order(second))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**64))
 def test_networks_of_all_kinds_with_equal_keys_give_equal_outputs(seed: int) -> None:
     rng = random.Random(seed)
@@ -329,13 +329,16 @@ def test_the_15625_cells_fall_into_the_classes_that_brute_force_finds() -> None:
     linear: set[tuple[int, int]] = set()
     for architecture in enumerate_all(full):
         cell = graph_of(single.decided(architecture)["network"]["body"])
-        functions[canonical_key(full, architecture)].add(fingerprint(cell))
-        linear.add(fingerprint(cell, linear=True))
+        known = functions[canonical_key(full, architecture)]
+        if not known:
+            linear.add(fingerprint(cell, linear=True))
+        known.add(fingerprint(cell))
     assert all(len(found) == 1 for found in functions.values())
     assert len(set.union(*functions.values())) == len(functions) == 5875
     assert len(linear) == 5653  # were it said that pooling is linear
 
 
+@pytest.mark.slow
 def test_cells_with_equal_keys_give_equal_outputs_in_the_whole_network() -> None:
     space = nas_bench_201(cells=2, stages=2)
     rng = np.random.default_rng(0)
@@ -349,12 +352,3 @@ def test_cells_with_equal_keys_give_equal_outputs_in_the_whole_network() -> None
         assert len({graph_key(of) for of in group}) == 1
     functions = {outputs(group[0], in_canonical_order(group[0])) for group in groups.values()}
     assert len(functions) == len(groups)
-
-
-def test_equal_keys_are_equal_published_classes_or_better() -> None:
-    space = nas_bench_201(cells=1)
-    published: dict[str, set[str]] = defaultdict(set)
-    for architecture in enumerate_all(space):
-        if architecture["cell/0->1"] in ("nor_conv_3x3", "none") and architecture["cell/0->2"] == "skip_connect":
-            published[canonical_key(space, architecture)].add(published_key(architecture))
-    assert max(map(len, published.values())) > 1  # zeros and dead parts, which the published key does not see

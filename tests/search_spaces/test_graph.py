@@ -135,6 +135,7 @@ def test_spaces_graphs_and_keys_load_without_torch() -> None:
     subprocess.run([sys.executable, "-c", light], check=True)
 
 
+@pytest.mark.slow
 def test_the_functions_are_not_hidden_by_the_modules_of_their_name() -> None:
     code = (
         "import search_spaces.graph, search_spaces.build; from search_spaces import build, graph;"
