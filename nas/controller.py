@@ -75,8 +75,7 @@ class Controller:
                     reaped = time.monotonic()
                     reaper.reap()
                     reaper.release_dead(here.host, here.boot, is_alive)
-                self.refresh()
-                state = self.store.state(self.study_id)
+                state = self.refresh()
                 if state == "completed":  # by another controller's rules; ours say to go on, or we end it again below
                     self.store.set_study_state(self.study_id, state := "active")
                 reason = "the study was stopped" if state == "stopped" else self.reason_to_end()
@@ -91,9 +90,11 @@ class Controller:
                     return reason
                 self.pool.work(self.round_seconds, self.wait_for_news)
 
-    def refresh(self) -> None:
-        """Read the rows that changed since the last time."""
-        self.history.update(self.store.changes(self.study_id, self.history.revision))
+    def refresh(self) -> str:
+        """Read the rows that changed since the last time; returns the study's state."""
+        state, rows = self.store.news(self.study_id, self.history.revision)
+        self.history.update(rows)
+        return state
 
     def wait_for_news(self, seconds: float) -> bool:
         """Sleep until the study changed, at most `seconds`; True if it did."""

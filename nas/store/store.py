@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from nas.errors import NasError, Outrun
 from nas.store import claims, feed, proposals, stops, studies
@@ -258,6 +258,15 @@ class Store:
         With a limit about so many rows: a revision is never cut in two.
         """
         return self._database.read(lambda connection: feed.changes(connection, study_id, after, limit))
+
+    def news(self, study_id: int, after: int) -> tuple[str, list[TrialRow]]:
+        """The study's state and what changed after a revision, as of one moment."""
+
+        def transaction(connection: Connection) -> tuple[str, list[TrialRow]]:
+            state, revision = feed.state_and_revision(connection, study_id)
+            return state, feed.changes(connection, study_id, after) if revision > after else []
+
+        return self._database.read(transaction)
 
     def revision(self, study_id: int) -> int:
         """The study's newest revision."""
