@@ -9,10 +9,9 @@ import numpy as np
 
 from nas.errors import Outrun
 from nas.history import History
-from nas.metric import Metric
-from nas.pareto import non_dominated
 from nas.settings import StopRules
 from nas.stoppers.stopper import Stopper
+from nas.stopping import Improvement, reason_to_end
 from nas.store import NewTrial, Store
 from nas.strategies.strategy import Strategy
 from nas.trial import TrialState
@@ -24,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 REAP_SECONDS = 1.0
 """How often trials of workers that are gone are looked for."""
+
+WATCH_SECONDS = 0.25
+"""How often a watcher is told."""
 
 AHEAD_SECONDS = 0.2
 """So much work waits in the queue beyond what runs: none for trials of minutes, several per worker for trials of
@@ -61,6 +63,8 @@ class Controller:
     round_seconds: float = 0.5
     _started: float = field(default_factory=time.monotonic)
     _finished_before: int = 0
+    _watched: float = float("-inf")
+    _improvement: Improvement = field(default_factory=Improvement)
 
     def __post_init__(self) -> None:
         self._finished_before = len(self.history.finished)
@@ -82,8 +86,7 @@ class Controller:
                 if reason is None and state == "active":
                     self.ask_stoppers()
                     reason = self.propose()
-                if self.watch is not None:
-                    self.watch(self.progress(state))
+                self.tell_watcher(state if reason is None else "ended")
                 if reason is not None:
                     if state != "stopped":
                         self.store.set_study_state(self.study_id, "completed")
@@ -143,59 +146,38 @@ class Controller:
 
     def reason_to_end(self) -> str | None:
         """The first stop rule that holds, in words."""
-        stop, finished = self.stop, self.history.finished
-        if stop.trials is not None and self.history.next_number >= stop.trials and not len(self.history.pending):
-            return f"all {stop.trials} trials are done"
-        if stop.time_limit_seconds is not None and self.elapsed_seconds >= stop.time_limit_seconds:
-            return f"the time limit of {stop.time_limit_seconds:g} s is reached"
-        if stop.worker_hours is not None and self.store.worker_seconds(self.study_id) >= stop.worker_hours * 3600:
-            return f"{stop.worker_hours:g} worker hours are used up"
-        feasible = finished.is_feasible
-        for name, value in stop.target.items():
-            index = [metric.name for metric in self.metrics].index(name)
-            if np.any(finished.losses[feasible, index] <= self.metrics[index].sign * value):
-                return f"{name} reached {value:g}"
-        if stop.patience is not None and (idle := trials_since_improvement(self.history)) >= stop.patience:
-            return f"no improvement in {idle} trials"
-        return None
-
-    @property
-    def metrics(self) -> Sequence[Metric]:
-        """The study's metrics."""
-        return self.history.metrics
+        worker_seconds = 0.0 if self.stop.worker_hours is None else self.store.worker_seconds(self.study_id)
+        return reason_to_end(
+            self.stop,
+            self.history,
+            elapsed_seconds=self.elapsed_seconds,
+            worker_seconds=worker_seconds,
+            improvement=self._improvement,
+        )
 
     @property
     def elapsed_seconds(self) -> float:
         """Seconds since this run began."""
         return time.monotonic() - self._started
 
-    def progress(self, state: str) -> Progress:
-        """A snapshot for people."""
+    def tell_watcher(self, state: str) -> None:
+        """Show a snapshot, not more often than a person can read."""
+        now = time.monotonic()
+        if self.watch is None or (now - self._watched < WATCH_SECONDS and state == "active"):
+            return
+        self._watched = now
         finished = self.history.finished
-        losses = finished.losses[finished.is_feasible]
+        losses = finished.losses[finished.completed[finished.is_feasible[finished.completed]]]
         best = {
             metric.name: float(metric.sign * losses[:, index].min()) if len(losses) else None
-            for index, metric in enumerate(self.metrics)
+            for index, metric in enumerate(self.history.metrics)
         }
-        return Progress(
-            state=state,
-            counts=self.store.counts(self.study_id),
-            trials=self.stop.trials,
-            best=best,
-            elapsed_seconds=self.elapsed_seconds,
+        self.watch(
+            Progress(
+                state=state,
+                counts=self.store.counts(self.study_id),
+                trials=self.stop.trials,
+                best=best,
+                elapsed_seconds=self.elapsed_seconds,
+            )
         )
-
-
-def trials_since_improvement(history: History) -> int:
-    """How many trials have finished since the last one that improved on all before it.
-
-    With one metric, improving is a smaller loss; with several, entering the set of non-dominated trials.
-    """
-    finished = history.finished
-    feasible = np.flatnonzero(finished.is_feasible)
-    if not len(feasible):
-        return len(finished)
-    losses = finished.losses[feasible]
-    if losses.shape[1] == 1:
-        return len(finished) - 1 - int(feasible[int(np.argmin(losses[:, 0]))])
-    return len(finished) - 1 - int(feasible[np.flatnonzero(non_dominated(losses))[-1]])

@@ -12,92 +12,63 @@ from typing import TYPE_CHECKING, Any
 
 from nas import catalogue
 from nas.errors import NasError, NotResumable
-from nas.store import open_queue
+from nas.store import Store, StudyRow, open_queue
 
 if TYPE_CHECKING:
-    from nas.study import Study
+    from search_spaces import SearchSpace
     from workers.pool import Pool
 
 SERVE_ROUND_SECONDS = 0.5
 
 
-def describe_evaluator(evaluator: Any) -> dict[str, Any]:
-    """What a study's row says of an evaluator that is given as an object.
-
-    A function or object that other processes can import has a path; a dataclass with plain JSON fields has a path and
-    settings; anything else only a name for messages, and runs in this process alone.
-    """
-    if nameable(evaluator):
-        return {"path": f"{evaluator.__module__}:{evaluator.__qualname__}", "settings": {}}
-    if not hasattr(evaluator, "__qualname__"):
-        try:
-            part = catalogue.describe("evaluator", evaluator)
-        except ValueError:
-            pass
-        else:
-            return {"path": catalogue.path_of("evaluator", part.name), "settings": dict(part.settings)}
-    name = getattr(evaluator, "__qualname__", type(evaluator).__qualname__)
-    home = getattr(evaluator, "__module__", type(evaluator).__module__)
-    return {"function": f"{home}:{name}"}
-
-
-def nameable(function: Any) -> bool:
-    """Whether another process can import this very object as ``module:object``."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or "<" in name:
-        return False
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is function
-
-
 def make_pool(
-    study: Study,
-    function: Any,
+    store: Store,
+    row: StudyRow,
     *,
+    space: SearchSpace,
+    function: Any,
     kind: str,
     workers: int,
     gpus_per_worker: float,
     ray_address: str | None,
     allow: Sequence[str],
 ) -> Pool:
-    """Workers for a study; see `Study.run`. `function` is the evaluator where it is at hand as an object."""
+    """Workers for a study; see `Study.run`. `function` is the evaluator if it is at hand as an object."""
     if kind not in ("auto", "local", "ray"):
         raise ValueError(f"pool must be 'auto', 'local' or 'ray', got {kind!r}")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
-    stored = study.spec["evaluator"]
+    stored = row.spec["evaluator"]
     if "path" not in stored and kind == "ray":
         raise NasError(
-            f"study {study.name!r}: {stored['function']} cannot be imported by Ray workers; define it at the top "
-            "level of a module (not in the script that is run), or use pool='local'"
+            f"study {row.name!r}: {stored['function']} cannot be imported by Ray workers; define it at the top level "
+            "of a module (not in the script that is run), or use pool='local'"
         )
     if kind == "local" or "path" not in stored or (kind == "auto" and workers == 1):
         if function is None:
             function = catalogue.load("evaluator", stored["path"], stored["settings"], allow=allow)
         from workers.local_pool import LocalPool
 
-        opened = partial(open_queue, study.store.url, study.name)
-        return LocalPool(opened, function, workers=workers, space=study.space, allow=tuple(allow))
+        opened = partial(open_queue, store.url, row.name)
+        return LocalPool(opened, function, workers=workers, space=space, allow=tuple(allow))
     if function is not None:  # who hands over the object trusts its module
         allow = (*allow, stored["path"].partition(":")[0])
-    if study.spec["space"]["root"] is None:
+    if row.spec["space"]["root"] is None:
         raise NotResumable(
-            f"study {study.name!r}: Ray workers cannot import its search space ({study.spec['space']['reason']})"
+            f"study {row.name!r}: Ray workers cannot import its search space ({row.spec['space']['reason']})"
         )
     from workers.ray_pool import RayPool
 
     return RayPool(
         workers=workers,
         queue="nas.store:open_queue",
-        url=study.store.url,
-        study=study.name,
+        url=store.url,
+        study=row.name,
         address=ray_address,
         gpus_per_worker=gpus_per_worker,
         allow=tuple(allow),
         import_paths=tuple(import_paths()),
-        log_folder=log_folder(study),
+        log_folder=log_folder(store),
     )
 
 
@@ -106,35 +77,24 @@ def import_paths() -> list[str]:
     return list(dict.fromkeys([*(str(Path(path).resolve()) for path in sys.path if path), str(Path.cwd())]))
 
 
-def log_folder(study: Study) -> Path:
-    """Where what the trials of a storage print is kept: beside a SQLite file, else below `NAS_LOGS` or ./nas-logs."""
-    path = study.store.path
-    return Path(f"{path}.logs") if path is not None else Path(os.environ.get("NAS_LOGS", "nas-logs")).resolve()
+def log_folder(store: Store) -> Path:
+    """Where what the trials of a storage print is kept: beside a SQLite file, else in `NAS_LOGS` or ./nas-logs."""
+    return Path(f"{store.path}.logs") if store.path else Path(os.environ.get("NAS_LOGS", "nas-logs")).resolve()
 
 
-def log_files(study: Study, number: int) -> list[Path]:
+def log_files(store: Store, study_id: int, number: int) -> list[Path]:
     """The output of each attempt of a trial that ran on this machine, in order."""
     from workers.child_process import log_path
 
-    attempts = [attempt.attempt for attempt in study.store.attempts(study.trial(number).id)]
-    paths = [log_path(log_folder(study), study.id, number, attempt) for attempt in sorted(attempts)]
+    attempts = sorted(attempt.attempt for attempt in store.attempts(store.trial(study_id, number).id))
+    paths = [log_path(log_folder(store), study_id, number, attempt) for attempt in attempts]
     return [path for path in paths if path.is_file()]
 
 
-def serve(study: Study, *, workers: int, gpus_per_worker: float, ray_address: str | None) -> str:
+def serve(store: Store, study_id: int, pool: Pool) -> str:
     """Evaluate the trials of a study that is searched elsewhere, until it ends; returns why it ended."""
-    study.bind_evaluator()
-    pool = make_pool(
-        study,
-        None,
-        kind="ray",
-        workers=workers,
-        gpus_per_worker=gpus_per_worker,
-        ray_address=ray_address,
-        allow=study.allow,
-    )
     with pool:
-        while (state := study.state) in ("active", "paused"):
+        while (state := store.state(study_id)) in ("active", "paused"):
             pool.tend()
             pool.work(SERVE_ROUND_SECONDS, time.sleep)
     return f"the study is {state}"

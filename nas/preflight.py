@@ -8,7 +8,7 @@ import numpy as np
 
 from nas import catalogue
 from nas.settings import StudySettings
-from nas.study import allowed
+from nas.spec import allowed
 from search_spaces import SearchSpace, load_space, sample
 from workers.protocol import Assignment
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +12,26 @@ import numpy as np
 
 from nas import catalogue
 from nas.errors import NasError, NotResumable, SpecChanged
-from nas.evaluation import describe_evaluator, make_pool
+from nas.evaluation import make_pool
 from nas.history import History
 from nas.metric import Metric, as_metrics
 from nas.pareto import hypervolume, non_dominated
 from nas.quantities import seconds
-from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, StudySettings, part
+from nas.settings import DEFAULT_STRATEGY, Limits, StopRules, StudySettings
+from nas.spec import allowed, default_storage, evaluator_document, make_spec, modules_of, resolve_space, space_document
 from nas.store import FinishedTrial, NewTrial, Store, StudyRow, open_store
 from nas.trial import Proposal, Trial, TrialState
-from search_spaces import SearchSpace, canonical_key, load_space
+from search_spaces import SearchSpace, canonical_key
 from workers.protocol import FailureKind
 
 if TYPE_CHECKING:
     import pandas
 
     from nas.controller import Progress
+    from workers.pool import Pool
     from workers.protocol import EvaluateFunction, Evaluator
 
-DEFAULT_STORAGE = "sqlite:///nas.db"
 ASKED_LEASE_SECONDS = 86_400.0
-
-
-def default_storage() -> str:
-    """The storage that is meant when none is named: `NAS_STORAGE`, else a file in the current folder."""
-    return os.environ.get("NAS_STORAGE") or DEFAULT_STORAGE
 
 
 def create_study(
@@ -73,26 +69,23 @@ def create_study(
     """
     allow = allowed(allow)
     source, made = resolve_space(space, allow)
-    document = space_document(made)
-    strategy_part = resolve_strategy(strategy, allow)
-    spec: dict[str, Any] = {
-        "format": 1,
-        "space": document,
-        "space_source": source.to_document() if source else None,
-        "metrics": [metric.to_document() for metric in as_metrics(metrics)],
-        "strategy": strategy_part.to_document(),
-        "stoppers": [],
-        "evaluator": evaluator_document(evaluator, data),
-        "task": {"data": part(data, "data").name, "settings": dict(part(data, "data").settings)} if data else {},
-        "stop": (stop or StopRules()).to_document(),
-        "limits": (limits or Limits()).to_document(),
-        "reuse": reuse,
-    }
+    spec = make_spec(
+        space=made,
+        source=source,
+        metrics=metrics,
+        strategy=strategy,
+        evaluator=evaluator,
+        data=data,
+        stop=stop or StopRules(),
+        limits=limits or Limits(),
+        reuse=reuse,
+        allow=allow,
+    )
     store = open_store(storage or default_storage())
     with _closed_on_error(store):
         row = store.create_study(name, spec, seed)
     if source is None:
-        allow = (*allow, *modules_of(document))
+        allow = (*allow, *modules_of(spec["space"]))
     return Study(store, row, space=made, allow=allow, function=_in_hand(evaluator))
 
 
@@ -259,14 +252,11 @@ class Study:
         from nas.controller import Controller
 
         function = self.bind_evaluator(evaluator)
-        rules = self.spec["stop"] | {
-            key: value
-            for key, value in (
-                ("trials", trials),
-                ("time_limit_seconds", None if time_limit is None else seconds(time_limit, "time_limit")),
-            )
-            if value is not None
-        }
+        stop = self.stop if trials is None else replace(self.stop, trials=trials)
+        if stop != self.stop:  # a total that is asked for is the study's from now on: resuming needs no reminder
+            self._row = self.store.update_spec(self.id, {**self.spec, "stop": stop.to_document()})
+        if time_limit is not None:
+            stop = replace(stop, time_limit_seconds=seconds(time_limit, "time_limit"))
         self._reopen("stopped", "completed")
         controller = Controller(
             store=self.store,
@@ -274,19 +264,29 @@ class Study:
             seed=self.seed,
             history=self.history,
             strategy=self.strategy,
-            pool=make_pool(
-                self,
-                function,
-                kind=pool,
-                workers=workers,
-                gpus_per_worker=gpus_per_worker,
-                ray_address=ray_address,
-                allow=self.allow,
+            pool=self.make_pool(
+                function, kind=pool, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address
             ),
-            stop=StopRules(**rules),
+            stop=stop,
             watch=watch,
         )
         return controller.run()
+
+    def make_pool(
+        self, function: Any = None, *, kind: str, workers: int, gpus_per_worker: float, ray_address: str | None
+    ) -> Pool:
+        """Workers for this study's trials; see `run`. `function` is the evaluator if it is at hand as an object."""
+        return make_pool(
+            self.store,
+            self._row,
+            space=self.space,
+            function=function,
+            kind=kind,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            ray_address=ray_address,
+            allow=self.allow,
+        )
 
     def bind_evaluator(self, evaluator: Any = None) -> Any:
         """Hold the evaluator given against the stored one; returns it as an object if there is one in hand."""
@@ -300,7 +300,7 @@ class Study:
                     "defined it; go on from there with study.run(evaluator=...)"
                 )
             return self._function
-        described = evaluator_document(evaluator, self.spec["task"] or None) or {}
+        described = evaluator_document(evaluator, has_data=bool(self.spec["task"])) or {}
         if stored is not None and described != stored:
             raise SpecChanged(
                 f"study {self.name!r} is evaluated by {_evaluator_name(stored)}, got {_evaluator_name(described)}; "
@@ -469,55 +469,6 @@ def _closed_on_error(store: Store) -> Iterator[None]:
     except BaseException:
         store.close()
         raise
-
-
-def allowed(allow: Sequence[str]) -> tuple[str, ...]:
-    """Packages that may be imported: those given, and those of `NAS_ALLOW` (separated by commas)."""
-    return (*allow, *(name.strip() for name in os.environ.get("NAS_ALLOW", "").split(",") if name.strip()))
-
-
-def resolve_space(given: Any, allow: Sequence[str]) -> tuple[Part | None, SearchSpace]:
-    """Where a space comes from (None for an object), and the space."""
-    if isinstance(given, SearchSpace):
-        return None, given
-    source = part(given, "space")
-    return source, load_space(source.name, allow=allow, **source.settings)
-
-
-def resolve_strategy(given: object, allow: Sequence[str]) -> Part:
-    """The name and settings of a strategy, checked by making it."""
-    if isinstance(given, str | Mapping):
-        found = part(given, "strategy", default=DEFAULT_STRATEGY)
-        catalogue.load("strategy", found.name, found.settings, allow=allow)
-        return found
-    return catalogue.describe("strategy", given)
-
-
-def space_document(space: SearchSpace) -> dict[str, Any]:
-    """The space's document; with root None and the reason where its operations cannot be imported elsewhere."""
-    try:
-        return space.to_document()
-    except ValueError as error:
-        return {"name": space.name, "root": None, "reason": str(error)}
-
-
-def modules_of(document: Any) -> set[str]:
-    """The modules a space's operations come from. Who hands over the space itself has imported them already."""
-    if isinstance(document, Mapping):
-        own = {document["factory"].partition(":")[0]} if document.get("node") == "op" else set()
-        return own.union(*(modules_of(value) for value in document.values()))
-    return set().union(*(modules_of(value) for value in document)) if isinstance(document, list) else set()
-
-
-def evaluator_document(evaluator: Any, data: Any) -> dict[str, Any] | None:
-    """What the study's row says of an evaluator: its path and settings, or its name if it lives in this process."""
-    if evaluator is None and data is None:
-        return None
-    if evaluator is None or isinstance(evaluator, str | Mapping):
-        default = None if data is None else "training"
-        found = part({} if evaluator is None else evaluator, "evaluator", default=default)
-        return {"path": catalogue.path_of("evaluator", found.name), "settings": dict(found.settings)}
-    return describe_evaluator(evaluator)
 
 
 def _in_hand(evaluator: Any) -> Any:

@@ -69,7 +69,7 @@ def delete(
 @storage.command()
 def upgrade(storage: Storage = None) -> None:
     """Bring a database of an older release to this one's schema; a SQLite file is backed up first."""
+    from nas.spec import default_storage
     from nas.store import upgrade as upgrade_storage
-    from nas.study import default_storage
 
     typer.echo(upgrade_storage(storage or default_storage()))

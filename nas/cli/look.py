@@ -91,7 +91,7 @@ def logs(name: Name, trial: Number, storage: Storage = None) -> None:
 
     study = _open(name, storage)
     found = study.trial(trial)
-    files = log_files(study, found.number)
+    files = log_files(study.store, study.id, trial)
     if not files:
         raise ValueError(
             f"trial {trial} of study {name!r} left no output on this machine "

@@ -154,8 +154,10 @@ def worker(
         f"serving study {name!r} with {workers} worker{'s' if workers > 1 else ''}; Ctrl-C returns running trials",
         err=True,
     )
+    study.bind_evaluator()
+    pool = study.make_pool(kind="ray", workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address)
     try:
-        reason = serve(study, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address)
+        reason = serve(study.store, study.id, pool)
     except KeyboardInterrupt:
         typer.echo("running trials are back in the queue", err=True)
         sys.exit(130)
@@ -196,8 +198,8 @@ def _dry_run(settings: "StudySettings", storage: str | None, workers: int, allow
 
     from nas.preflight import check
     from nas.report.tables import print_facts
+    from nas.spec import default_storage
     from nas.store import masked
-    from nas.study import default_storage
     from search_spaces import sample, size
 
     space = check(settings, allow)

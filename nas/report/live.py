@@ -77,6 +77,6 @@ def facts(progress: "Progress") -> str:
     words = [f"{progress.counts.get('running', 0)} running"]
     words += [f"{count} {state}" for state in ("failed", "stopped") if (count := progress.counts.get(state, 0))]
     words += [f"{name} {value:.4g}" for name, value in progress.best.items() if value is not None]
-    if progress.state != "active":
+    if progress.state == "paused":
         words.append(progress.state)
     return " · ".join(words)

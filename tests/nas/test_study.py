@@ -229,3 +229,10 @@ def test_settings_that_cannot_be_are_refused_when_the_study_is_made(store_url: s
         with pytest.raises((ValueError, nas.NasError), match=said):
             nas.create_study("wrong", **given)
     assert [row.name for row in nas.list_studies(store_url)] == ["right"]
+
+
+def test_a_total_that_was_asked_for_is_remembered(study: nas.Study, store_url: str) -> None:
+    study.run(evaluator=evaluate, trials=3, pool="local")
+    again = nas.open_study("toy", store_url)
+    assert again.stop.trials == 3
+    again.close()

@@ -1,0 +1,126 @@
+"""What a study's row says: everything needed to go on from the database alone, as plain JSON.
+
+Objects handed over by a caller become paths and settings where another process can import them; what lives in this
+process alone is kept by name, so that resuming can say what is missing.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nas import catalogue
+from nas.metric import Metric, as_metrics
+from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, part
+from search_spaces import SearchSpace, load_space
+
+DEFAULT_STORAGE = "sqlite:///nas.db"
+
+
+def default_storage() -> str:
+    """The storage that is meant when none is named: `NAS_STORAGE`, else a file in the current folder."""
+    return os.environ.get("NAS_STORAGE") or DEFAULT_STORAGE
+
+
+def allowed(allow: Sequence[str]) -> tuple[str, ...]:
+    """Packages that may be imported: those given, and those of `NAS_ALLOW` (separated by commas)."""
+    return (*allow, *(name.strip() for name in os.environ.get("NAS_ALLOW", "").split(",") if name.strip()))
+
+
+def make_spec(
+    *,
+    space: SearchSpace,
+    source: Part | None,
+    metrics: Iterable[str | Metric | Mapping[str, Any]] | str | Metric,
+    strategy: object,
+    evaluator: Any,
+    data: str | Mapping[str, Any] | None,
+    stop: StopRules,
+    limits: Limits,
+    reuse: bool,
+    allow: Sequence[str],
+) -> dict[str, Any]:
+    """The spec of a new study; `source` is where its space comes from, None for an object. Checks the strategy."""
+    task = None if data is None else part(data, "data")
+    return {
+        "format": 1,
+        "space": space_document(space),
+        "space_source": source.to_document() if source else None,
+        "metrics": [metric.to_document() for metric in as_metrics(metrics)],
+        "strategy": strategy_part(strategy, allow).to_document(),
+        "stoppers": [],
+        "evaluator": evaluator_document(evaluator, has_data=task is not None),
+        "task": {"data": task.name, "settings": dict(task.settings)} if task else {},
+        "stop": stop.to_document(),
+        "limits": limits.to_document(),
+        "reuse": reuse,
+    }
+
+
+def resolve_space(given: Any, allow: Sequence[str]) -> tuple[Part | None, SearchSpace]:
+    """Where a space comes from (None for an object), and the space."""
+    if isinstance(given, SearchSpace):
+        return None, given
+    source = part(given, "space")
+    return source, load_space(source.name, allow=allow, **source.settings)
+
+
+def space_document(space: SearchSpace) -> dict[str, Any]:
+    """The space's document; with root None and the reason where its operations cannot be imported elsewhere."""
+    try:
+        return space.to_document()
+    except ValueError as error:
+        return {"name": space.name, "root": None, "reason": str(error)}
+
+
+def modules_of(document: Any) -> set[str]:
+    """The modules a space's operations come from. Who hands over the space itself has imported them already."""
+    if isinstance(document, Mapping):
+        own = {document["factory"].partition(":")[0]} if document.get("node") == "op" else set()
+        return own.union(*(modules_of(value) for value in document.values()))
+    return set().union(*(modules_of(value) for value in document)) if isinstance(document, list) else set()
+
+
+def strategy_part(given: object, allow: Sequence[str]) -> Part:
+    """The name and settings of a strategy, checked by making it."""
+    if isinstance(given, str | Mapping):
+        found = part(given, "strategy", default=DEFAULT_STRATEGY)
+        catalogue.load("strategy", found.name, found.settings, allow=allow)
+        return found
+    return catalogue.describe("strategy", given)
+
+
+def evaluator_document(evaluator: Any, *, has_data: bool) -> dict[str, Any] | None:
+    """Path and settings of an evaluator, or ``{"function": name}`` if it lives in this process alone.
+
+    A function or object that other processes can import has a path; a dataclass with plain JSON fields has a path and
+    settings. None stands for training where there is data to train on, else for "not said yet".
+    """
+    if evaluator is None and not has_data:
+        return None
+    if evaluator is None or isinstance(evaluator, str | Mapping):
+        found = part({} if evaluator is None else evaluator, "evaluator", default="training" if has_data else None)
+        return {"path": catalogue.path_of("evaluator", found.name), "settings": dict(found.settings)}
+    if is_importable(evaluator):
+        return {"path": f"{evaluator.__module__}:{evaluator.__qualname__}", "settings": {}}
+    if not hasattr(evaluator, "__qualname__"):
+        try:
+            found = catalogue.describe("evaluator", evaluator)
+        except ValueError:
+            pass
+        else:
+            return {"path": catalogue.path_of("evaluator", found.name), "settings": dict(found.settings)}
+    name = getattr(evaluator, "__qualname__", type(evaluator).__qualname__)
+    home = getattr(evaluator, "__module__", type(evaluator).__module__)
+    return {"function": f"{home}:{name}"}
+
+
+def is_importable(function: Any) -> bool:
+    """Whether another process can import this very object as ``module:object``."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or "<" in name:
+        return False
+    found: Any = sys.modules.get(module)
+    for step in name.split("."):
+        found = getattr(found, step, None)
+    return found is function

@@ -1,0 +1,89 @@
+"""When a search is over: each rule against a slow, obvious version of itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.history import History
+from nas.metric import Metric
+from nas.settings import StopRules
+from nas.stopping import Improvement, reason_to_end
+from nas.trial import Trial, TrialState
+from search_spaces import Architecture, Integer, SearchSpace
+
+SPACE = SearchSpace({"n": Integer(0, 10**6)}, name="line")
+
+
+def history_of(rows: list[tuple[float, ...] | None], metrics: list[Metric]) -> History:
+    """Trials with these values in order; None is a failed one."""
+    trials = [
+        Trial(
+            id=number,
+            number=number,
+            state=TrialState.FAILED if values is None else TrialState.COMPLETED,
+            attempt=1,
+            architecture=Architecture({"n": number}),
+            canonical_key=str(number),
+            metrics={} if values is None else {m.name: v for m, v in zip(metrics, values, strict=True)},
+        )
+        for number, values in enumerate(rows)
+    ]
+    return History.of(SPACE, metrics, trials)
+
+
+def idle_by_hand(rows: list[tuple[float, ...] | None], limit: float) -> int:
+    """Trials since the last one that no earlier feasible one equals or beats."""
+    idle, kept = 0, []
+    for row in rows:
+        idle += 1
+        if row is None or row[0] > limit:
+            continue
+        if not any(all(a <= b for a, b in zip(old, row, strict=True)) for old in kept):
+            idle = 0
+            kept.append(row)
+    return idle
+
+
+@settings(deadline=None)
+@given(st.lists(st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=25), st.data())
+def test_idleness_is_counted_once_and_incrementally(rows: list[tuple[int, int] | None], data: st.DataObject) -> None:
+    metrics = [Metric("a", limit=4), Metric("b")]
+    floats = [None if row is None else (float(row[0]), float(row[1])) for row in rows]
+    at_once = Improvement().trials_without(history_of(floats, metrics))
+    assert at_once == idle_by_hand(floats, 4.0)
+    followed = Improvement()
+    cut = data.draw(st.integers(0, len(rows)))
+    followed.trials_without(history_of(floats[:cut], metrics))
+    assert followed.trials_without(history_of(floats, metrics)) == at_once
+
+
+def reason(stop: StopRules, rows: list[tuple[float, ...] | None], **facts: float) -> str | None:
+    metrics = [Metric("error"), Metric("accuracy", limit=0.5)]
+    known = {"elapsed_seconds": 0.0, "worker_seconds": 0.0, **facts}
+    return reason_to_end(stop, history_of(rows, metrics), improvement=Improvement(), **known)
+
+
+@pytest.mark.parametrize(
+    ("stop", "rows", "facts", "ends"),
+    [
+        (StopRules(trials=2), [(1.0, 0.9)], {}, False),
+        (StopRules(trials=2), [(1.0, 0.9), None], {}, True),
+        (StopRules(time_limit_seconds=5), [], {"elapsed_seconds": 4.9}, False),
+        (StopRules(time_limit_seconds=5), [], {"elapsed_seconds": 5.0}, True),
+        (StopRules(worker_hours=1), [], {"worker_seconds": 3599.0}, False),
+        (StopRules(worker_hours=1), [], {"worker_seconds": 3600.0}, True),
+        (StopRules(target={"error": 0.5}), [(0.6, 0.9), None], {}, False),
+        (StopRules(target={"error": 0.5}), [(0.5, 0.9)], {}, True),
+        (StopRules(target={"error": 0.5}), [(0.1, 0.4)], {}, False),  # infeasible
+        (StopRules(target={"accuracy": 0.9}), [(1.0, 0.89)], {}, False),
+        (StopRules(target={"accuracy": 0.9}), [(1.0, 0.91)], {}, True),
+        (StopRules(patience=2), [(1.0, 0.9), (2.0, 0.8)], {}, False),
+        (StopRules(patience=2), [(1.0, 0.9), (2.0, 0.8), None], {}, True),
+        (StopRules(), [(0.0, 1.0)] * 3, {"elapsed_seconds": np.inf}, False),
+    ],
+)
+def test_a_rule_ends_a_search_when_it_holds_and_not_before(
+    stop: StopRules, rows: list[tuple[float, ...] | None], facts: dict[str, float], ends: bool
+) -> None:
+    assert (reason(stop, rows, **facts) is not None) == ends
