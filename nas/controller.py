@@ -82,13 +82,13 @@ class Controller:
                 state = self.refresh()
                 if state == "completed":  # by another controller's rules; ours say to go on, or we end it again below
                     self.store.set_study_state(self.study_id, state := "active")
-                reason = "the study was stopped" if state == "stopped" else self.reason_to_end()
+                reason = self.was_halted(state) or self.reason_to_end()
                 if reason is None and state == "active":
                     self.ask_stoppers()
                     reason = self.propose()
                 self.tell_watcher(state if reason is None else "ended")
                 if reason is not None:
-                    if state != "stopped":
+                    if state == "active":
                         self.store.set_study_state(self.study_id, "completed")
                     return reason
                 self.pool.work(self.round_seconds, self.wait_for_news)
@@ -143,6 +143,14 @@ class Controller:
             reason = next((r for stopper in self.stoppers if (r := stopper.should_stop(trial, self.history))), None)
             if reason is not None:
                 self.store.stop_trial(self.study_id, number, reason)
+
+    def was_halted(self, state: str) -> str | None:
+        """Why others, or the breaker, ended the search. A person's pause is waited out: they may resume."""
+        if state == "stopped":
+            return "the study was stopped"
+        if state == "paused" and (note := self.store.breaker_note(self.study_id)) is not None:
+            return f"the study is paused: {note}"
+        return None
 
     def reason_to_end(self) -> str | None:
         """The first stop rule that holds, in words."""

@@ -8,9 +8,14 @@ import numpy as np
 
 from nas import catalogue
 from nas.settings import StudySettings
-from nas.spec import allowed
+from nas.spec import allowed, factories
+from nas.study import Study
 from search_spaces import SearchSpace, load_space, sample
+from search_spaces.loading import load_object
 from workers.protocol import Assignment
+
+OURS = ("nas", "search_spaces", "predictors", "workers", "torch")
+"""What is there wherever this runs; importing it here would only take time."""
 
 
 def check(settings: StudySettings, allow: Sequence[str] = ()) -> SearchSpace:
@@ -41,3 +46,16 @@ def check(settings: StudySettings, allow: Sequence[str] = ()) -> SearchSpace:
             )
         )
     return space
+
+
+def check_stored(study: Study) -> None:
+    """Import what a stored study names beside our own packages, before workers do.
+
+    `NotResumable` or `ValueError` names what is not allowed, not found, or lives in a process that is gone.
+    """
+    study.bind_evaluator()
+    study.strategy  # noqa: B018  # made when first asked for
+    paths = {study.spec["evaluator"]["path"], *factories(study.space.to_document())}
+    for path in sorted(paths):
+        if path.partition(":")[0].partition(".")[0] not in OURS:
+            load_object(path, study.allow)

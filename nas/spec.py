@@ -73,12 +73,17 @@ def space_document(space: SearchSpace) -> dict[str, Any]:
         return {"name": space.name, "root": None, "reason": str(error)}
 
 
+def factories(document: Any) -> set[str]:
+    """The paths of all operations in a space's document."""
+    if isinstance(document, Mapping):
+        own = {document["factory"]} if document.get("node") == "op" else set()
+        return own.union(*(factories(value) for value in document.values()))
+    return set().union(*(factories(value) for value in document)) if isinstance(document, list) else set()
+
+
 def modules_of(document: Any) -> set[str]:
     """The modules a space's operations come from. Who hands over the space itself has imported them already."""
-    if isinstance(document, Mapping):
-        own = {document["factory"].partition(":")[0]} if document.get("node") == "op" else set()
-        return own.union(*(modules_of(value) for value in document.values()))
-    return set().union(*(modules_of(value) for value in document)) if isinstance(document, list) else set()
+    return {path.partition(":")[0] for path in factories(document)}
 
 
 def strategy_part(given: object, allow: Sequence[str]) -> Part:

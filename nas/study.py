@@ -257,7 +257,7 @@ class Study:
             self._row = self.store.update_spec(self.id, {**self.spec, "stop": stop.to_document()})
         if time_limit is not None:
             stop = replace(stop, time_limit_seconds=seconds(time_limit, "time_limit"))
-        self._reopen("stopped", "completed")
+        self._reopen("paused", "stopped", "completed")
         controller = Controller(
             store=self.store,
             study_id=self.id,

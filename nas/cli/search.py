@@ -119,11 +119,11 @@ def resume(
 
     [bold]Example[/bold]: nas resume demo --storage sqlite:///demo.db --trials 60 --workers 4
     """
+    from nas.preflight import check_stored
     from nas.study import open_study
 
     study = open_study(name, storage, allow=tuple(allow or ()))
-    if study.state == "paused":
-        study.resume()
+    check_stored(study)
     _run(
         study,
         trials=trials,
@@ -147,6 +147,7 @@ def worker(
     [bold]Example[/bold], on another machine: nas worker demo --storage postgresql://user@host/nas --workers 2
     """
     from nas.evaluation import serve
+    from nas.preflight import check_stored
     from nas.study import open_study
 
     study = open_study(name, storage, allow=tuple(allow or ()))
@@ -154,7 +155,7 @@ def worker(
         f"serving study {name!r} with {workers} worker{'s' if workers > 1 else ''}; Ctrl-C returns running trials",
         err=True,
     )
-    study.bind_evaluator()
+    check_stored(study)
     pool = study.make_pool(kind="ray", workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address)
     try:
         reason = serve(study.store, study.id, pool)
@@ -184,6 +185,11 @@ def _run(study: "Study", **how: Any) -> None:
     counts = study.counts()
     said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     typer.echo(f"{study.name}: {reason} ({said})", err=True)
+    if counts["failed"]:
+        failed = next(study.store.all_trials(study.id, states=["failed"]))
+        why = (failed.error_text or "").strip().splitlines()
+        typer.echo(f"trial {failed.number} failed ({failed.error_kind}): {why[-1] if why else ''}", err=True)
+        typer.echo(f"  more of it: nas show {_quoted(study.name)} {failed.number}", err=True)
     front = [front_record(trial) for trial in study.pareto_front()]
     print_records(front, as_json=False, as_csv=False, empty="no completed, feasible trial")
     typer.echo(

@@ -146,6 +146,19 @@ def events_of(connection: Connection, study_id: int, after: int, limit: int | No
     return [EventRow._make(row) for row in rows]
 
 
+def breaker_note(connection: Connection, study_id: int) -> str | None:
+    """The note of the last event of the study itself, if that is the breaker's."""
+    last = (
+        select(events.c.actor, events.c.note)
+        .where(events.c.study_id == study_id, events.c.to_state.in_(("active", "paused", "stopped", "completed")))
+        .where(events.c.number.is_(None))
+        .order_by(events.c.revision.desc())
+        .limit(1)
+    )
+    row = connection.execute(last).first()
+    return row.note if row is not None and row.actor == "breaker" else None
+
+
 def workers_of(connection: Connection, study_id: int) -> list[WorkerRow]:
     """Who has worked on a study."""
     tried = (

@@ -332,6 +332,10 @@ class Store:
         """What happened in a study after a revision."""
         return self._database.read(lambda connection: feed.events_of(connection, study_id, after, limit))
 
+    def breaker_note(self, study_id: int) -> str | None:
+        """Why the breaker paused the study; None if it is not the breaker who did the last thing to it."""
+        return self._database.read(lambda connection: feed.breaker_note(connection, study_id))
+
     def workers(self, study_id: int) -> list[WorkerRow]:
         """Who has worked on a study."""
         return self._database.read(lambda connection: feed.workers_of(connection, study_id))

@@ -168,6 +168,26 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert len(study.trials) == 21
 
 
+def test_resuming_needs_permission_for_code_and_the_code(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my_judge.py").write_text("def evaluate(assignment, report):\n    return {'error': 0.5, 'cost': 1.0}\n")
+    made = nas.create_study(
+        "judged",
+        space=SPACE,
+        metrics=["error", "cost"],
+        evaluator="my_judge:evaluate",
+        storage=f"sqlite:///{tmp_path}/nas.db",
+    )
+    made.close()
+    code, _, err = run("resume", "judged", "--trials", "1")
+    assert code == 2
+    assert "--allow my_judge" in err
+    (tmp_path / "my_judge.py").unlink()
+    code, _, err = run("resume", "judged", "--trials", "1", "--allow", "my_judge")
+    assert code == 2
+    assert "my_judge" in err
+    assert "no module" in err
+
+
 def test_a_search_with_a_table_of_unknown_place_says_how_to_name_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAS_BENCHMARK_DATA", raising=False)
     code, _, err = run(

@@ -236,3 +236,13 @@ def test_a_total_that_was_asked_for_is_remembered(study: nas.Study, store_url: s
     again = nas.open_study("toy", store_url)
     assert again.stop.trials == 3
     again.close()
+
+
+def test_a_search_whose_trials_all_fail_is_paused_and_says_so(study: nas.Study) -> None:
+    def broken(assignment, report):
+        raise RuntimeError("the data is gone")
+
+    reason = study.run(evaluator=broken, trials=100, pool="local")
+    assert "paused" in reason
+    assert study.counts()["failed"] < 12
+    assert study.state == "paused"

@@ -88,6 +88,7 @@ def pool(lab):
         allow=("evaluation_samples",),
         import_paths=(str(HERE),),
         log_folder=lab.folder / "logs",
+        batch=1,  # else one worker may claim both of two trials, and which one is killed would decide what is seen
     )
     with pool:
         yield pool
