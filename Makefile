@@ -6,7 +6,7 @@ STAMP := .venv/installed
 .PHONY: help demo test check format types clean
 
 help:
-	@echo "make demo    search small cells on the digits images: two workers, two metrics, about two minutes"
+	@echo "make demo    search small cells on the digits images: two workers, two metrics, about a minute"
 	@echo "make test    all tests"
 	@echo "make check   formatting, lint, types, import contracts, then all tests"
 	@echo "make format  let ruff format and mend what it can"
@@ -20,9 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	rm -f demo.db demo.db-wal demo.db-shm demo.db.wlock
-	$(BIN)/nas search --name demo --space nas_bench_201 --set space.channels=8 --set space.cells=1 \
-	  --data digits --metric error --metric macs --strategy regularized_evolution --set strategy.population=10 \
-	  --epochs 5 --trials 24 --workers 2 --seed 0 --storage sqlite:///demo.db
+	$(BIN)/nas search --name demo --space nas_bench_201 --set space.channels=4 --set space.cells=1 \
+	  --data digits --metric error --metric macs --strategy regularized_evolution --set strategy.population=12 \
+	  --epochs 4 --trials 40 --workers 2 --seed 0 --storage sqlite:///demo.db
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -54,7 +54,7 @@ def check_stored(study: Study) -> None:
     `NotResumable` or `ValueError` names what is not allowed, not found, or lives in a process that is gone.
     """
     study.bind_evaluator()
-    study.strategy  # noqa: B018  # made when first asked for
+    _ = study.strategy  # made when first asked for
     paths = {study.spec["evaluator"]["path"], *factories(study.space.to_document())}
     for path in sorted(paths):
         if path.partition(":")[0].partition(".")[0] not in OURS:
