@@ -24,7 +24,6 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "nsga2": "nas.strategies.nsga2:Nsga2",
             "optuna": "nas.strategies.optuna_sampler:OptunaSampler",
         },
-        "stopper": {},
         "evaluator": {
             "training": "workers.evaluators.training:TrainingEvaluator",
             "table": "workers.evaluators.table:TableEvaluator",
@@ -33,14 +32,14 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """kind -> short name -> path."""
 
-_METHOD = {"strategy": "propose", "stopper": "should_stop", "evaluator": "evaluate"}
+_METHOD = {"strategy": "propose", "evaluator": "evaluate"}
 """What an object of each kind must have."""
 
-_PLURAL = {"strategy": "strategies", "stopper": "stoppers", "evaluator": "evaluators"}
+_PLURAL = {"strategy": "strategies", "evaluator": "evaluators"}
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """The short names of a kind: "strategy", "stopper" or "evaluator"."""
+    """The short names of a kind: "strategy" or "evaluator"."""
     if kind not in CATALOGUE:
         raise ValueError(f"unknown kind {kind!r}; known are {', '.join(CATALOGUE)}")
     return tuple(CATALOGUE[kind])
@@ -63,7 +62,7 @@ def load(kind: str, name_or_path: str, settings: Mapping[str, Any], *, allow: Se
     """The object that a name or path and its settings stand for.
 
     Args:
-        kind: "strategy", "stopper" or "evaluator".
+        kind: "strategy" or "evaluator".
         name_or_path: a short name of ours or ``module:object``.
         settings: keyword arguments of the class that stands there.
         allow: packages beside ours that code may be imported from.

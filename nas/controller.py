@@ -2,17 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from nas.errors import Outrun
+from nas.errors import DatabaseAway, Outrun
 from nas.history import History
 from nas.settings import StopRules
-from nas.stoppers.stopper import Stopper
 from nas.stopping import Improvement, reason_to_end
-from nas.store import NewTrial, Store
+from nas.store import ASKED, NewTrial, Store
 from nas.strategies.strategy import Strategy
 from nas.trial import TrialState
 from search_spaces import canonical_key
@@ -21,8 +21,14 @@ from workers.processes import is_alive, this_process
 
 logger = logging.getLogger(__name__)
 
-REAP_SECONDS = 1.0
-"""How often trials of workers that are gone are looked for."""
+TEND_SECONDS = 1.0
+"""How often workers are looked after: those that are gone, and those of others."""
+
+PRESENT_SECONDS = 60.0
+"""A worker that was heard of within this time is there; idle ones register anew three times as often."""
+
+AWAY_SECONDS = 600.0
+"""How long a search waits for a database that does not answer; its workers wait as long with what they measured."""
 
 WATCH_SECONDS = 0.25
 """How often a watcher is told."""
@@ -57,56 +63,98 @@ class Controller:
     strategy: Strategy
     pool: Pool
     stop: StopRules
-    stoppers: Sequence[Stopper] = ()
     watch: Callable[[Progress], None] | None = None
     #: longest wait for news
     round_seconds: float = 0.5
-    _started: float = field(default_factory=time.monotonic)
-    _finished_before: int = 0
-    _watched: float = float("-inf")
-    _improvement: Improvement = field(default_factory=Improvement)
 
     def __post_init__(self) -> None:
+        self._started = time.monotonic()
         self._finished_before = len(self.history.finished)
+        self._improvement = Improvement()
+        self._reaper = self.store.reaper(self.study_id)
+        self._tended = self._watched = float("-inf")
+        self._others = False
+        #: the study's revision as last read: news is what makes it larger
+        self._revision = 0
+        #: trials per terminal state
+        self._ended = Counter(self.history.finished.states.tolist())
+        #: number of each pending trial -> the worker that runs it, None while it waits
+        self._workers: dict[int, str | None] = {}
+        for trial in self.store.all_trials(self.study_id, states=[TrialState.WAITING, TrialState.RUNNING]):
+            self._workers[trial.number] = trial.worker if trial.state is TrialState.RUNNING else None
 
     def run(self) -> str:
         """Search until a rule ends it; returns why. An interrupt returns running trials to the queue."""
-        reaper, here, reaped = self.store.reaper(self.study_id), this_process(), -REAP_SECONDS
+        away_since: float | None = None
         with self.pool:
             while True:
-                self.pool.tend()
-                if time.monotonic() - reaped >= REAP_SECONDS:
-                    reaped = time.monotonic()
-                    reaper.reap()
-                    reaper.release_dead(here.host, here.boot, is_alive)
-                state = self.refresh()
-                if state == "completed":  # by another controller's rules; ours say to go on, or we end it again below
-                    self.store.set_study_state(self.study_id, state := "active")
-                reason = self.was_halted(state) or self.reason_to_end()
-                if reason is None and state == "active":
-                    self.ask_stoppers()
-                    reason = self.propose()
-                self.tell_watcher(state if reason is None else "ended")
+                try:
+                    reason = self.one_round()
+                    away_since = None
+                except DatabaseAway as error:
+                    away_since = away_since or time.monotonic()
+                    if time.monotonic() - away_since > AWAY_SECONDS:
+                        raise
+                    logger.warning("the search waits for its database: %s", error)
+                    time.sleep(self.round_seconds)
+                    continue
                 if reason is not None:
-                    if state == "active":
-                        self.store.set_study_state(self.study_id, "completed")
                     return reason
                 self.pool.work(self.round_seconds, self.wait_for_news)
 
+    def one_round(self) -> str | None:
+        """Take back what dead workers held, read the news, and propose; returns why the search is over, if it is."""
+        self.pool.tend()
+        self.look_around()
+        state = self.refresh()
+        if state == "completed":  # by another controller's rules; ours say to go on, or we end it again below
+            self.store.set_study_state(self.study_id, state := "active")
+        reason = self.was_halted(state) or self.reason_to_end()
+        if reason is None and state == "active":
+            reason = self.propose()
+        self.tell_watcher(state if reason is None else "ended")
+        if reason is not None and state == "active":
+            self.store.set_study_state(self.study_id, "completed")
+        return reason
+
+    def look_around(self) -> None:
+        """About once a second: requeue trials of workers that are gone, and see whether others' workers are there."""
+        now = time.monotonic()
+        if now - self._tended < TEND_SECONDS:
+            return
+        self._tended = now
+        here = this_process()
+        self._reaper.reap()
+        self._reaper.release_dead(here.host, here.boot, is_alive)
+        self._others = any(
+            not self.pool.owns(other.worker)
+            and ((other.host, other.boot) != (here.host, here.boot) or is_alive(other.pid, other.started))
+            for other in self.store.present_workers(PRESENT_SECONDS)
+        )
+
     def refresh(self) -> str:
         """Read the rows that changed since the last time; returns the study's state."""
-        state, rows = self.store.news(self.study_id, self.history.revision)
-        self.history.update(rows)
-        return state
+        news = self.store.news(self.study_id, self.history.revision)
+        self._revision = news.revision
+        known = len(self.history.finished)
+        self.history.update(news.rows)
+        self._ended.update(self.history.finished.states[known:].tolist())
+        for row in news.rows:
+            if TrialState(row.state).is_terminal:
+                self._workers.pop(row.number, None)
+            else:
+                self._workers[row.number] = row.worker if row.state == TrialState.RUNNING else None
+        self._improvement.follow(self.history)
+        return news.state
 
     def wait_for_news(self, seconds: float) -> bool:
         """Sleep until the study changed, at most `seconds`; True if it did."""
-        return self.store.wait(self.study_id, self.history.revision, seconds)
+        return self.store.wait(self.study_id, self._revision, seconds)
 
     def propose(self) -> str | None:
         """Fill the queue up to what the workers need; returns why nothing more will ever come, if that is so."""
-        count = self.pool.size + self.ahead() - len(self.history.pending)
         number = self.history.next_number
+        count = self.wanted()
         if self.stop.trials is not None:
             count = min(count, self.stop.trials - number)
         if count <= 0:
@@ -114,7 +162,7 @@ class Controller:
         rng = np.random.default_rng([self.seed, number])
         proposals = self.strategy.propose(self.history, count, rng)
         if not proposals:
-            return None if len(self.history.pending) else "the strategy has nothing more to propose"
+            return None if self._workers else "the strategy has nothing more to propose"
         trials = [
             NewTrial(proposal, canonical_key(self.history.space, proposal.architecture)) for proposal in proposals
         ]
@@ -124,25 +172,25 @@ class Controller:
             logger.info("study %d: another controller proposed trial %d first", self.study_id, number)
         return None
 
+    def wanted(self) -> int:
+        """How many more trials should wait: one for each idle worker of ours, some ahead, and one for others' workers.
+
+        What others run is no concern of ours: trials a person asked for, or workers of another terminal, which find one
+        waiting and, as soon as they have taken it, the next.
+        """
+        holders = [worker for worker in self._workers.values() if worker is not None]
+        own = sum(map(self.pool.owns, holders))
+        others = self._others or len(holders) - own - holders.count(ASKED) > 0
+        waiting = len(self._workers) - len(holders)
+        return max(0, self.pool.size - own) + self.ahead() + others - waiting
+
     def ahead(self) -> int:
         """How many trials to keep waiting beyond those the workers hold; see `AHEAD_SECONDS`."""
-        if self.pool.size <= 1:
-            return 0  # a serial search is exactly reproducible: each proposal knows all results before it
         finished = len(self.history.finished) - self._finished_before
-        seconds_per_trial = self.pool.size * self.elapsed_seconds / max(finished, 1)
+        if self.pool.size <= 1 or not finished:
+            return 0  # a serial search is exactly reproducible: each proposal knows all results before it
+        seconds_per_trial = self.pool.size * self.elapsed_seconds / finished
         return int(min(8.0, AHEAD_SECONDS / seconds_per_trial) * self.pool.size)
-
-    def ask_stoppers(self) -> None:
-        """Let each stopper look at each running trial; the worker learns of it with its next beat."""
-        if not self.stoppers:
-            return
-        for number in self.history.pending.numbers.tolist():
-            trial = self.store.trial(self.study_id, number)
-            if trial.state is not TrialState.RUNNING:
-                continue
-            reason = next((r for stopper in self.stoppers if (r := stopper.should_stop(trial, self.history))), None)
-            if reason is not None:
-                self.store.stop_trial(self.study_id, number, reason)
 
     def was_halted(self, state: str) -> str | None:
         """Why others, or the breaker, ended the search. A person's pause is waited out: they may resume."""
@@ -158,6 +206,7 @@ class Controller:
         return reason_to_end(
             self.stop,
             self.history,
+            asked=list(self._workers.values()).count(ASKED),
             elapsed_seconds=self.elapsed_seconds,
             worker_seconds=worker_seconds,
             improvement=self._improvement,
@@ -174,18 +223,17 @@ class Controller:
         if self.watch is None or (now - self._watched < WATCH_SECONDS and state == "active"):
             return
         self._watched = now
-        finished = self.history.finished
-        losses = finished.losses[finished.completed[finished.is_feasible[finished.completed]]]
-        best = {
-            metric.name: float(metric.sign * losses[:, index].min()) if len(losses) else None
-            for index, metric in enumerate(self.history.metrics)
-        }
+        best = self._improvement.best
+        running = sum(worker is not None for worker in self._workers.values())
         self.watch(
             Progress(
                 state=state,
-                counts=self.store.counts(self.study_id),
+                counts={**self._ended, "running": running, "waiting": len(self._workers) - running},
                 trials=self.stop.trials,
-                best=best,
+                best={
+                    metric.name: None if best is None else float(metric.sign * best[index])
+                    for index, metric in enumerate(self.history.metrics)
+                },
                 elapsed_seconds=self.elapsed_seconds,
             )
         )

@@ -48,7 +48,6 @@ def make_spec(
         "space_source": source.to_document() if source else None,
         "metrics": [metric.to_document() for metric in as_metrics(metrics)],
         "strategy": strategy_part(strategy, allow).to_document(),
-        "stoppers": [],
         "evaluator": evaluator_document(evaluator, has_data=task is not None),
         "task": {"data": task.name, "settings": dict(task.settings)} if task else {},
         "stop": stop.to_document(),

@@ -51,6 +51,7 @@ class LocalPool:
         self._make_evaluation = partial(InProcess, evaluator, space=space, device=device, allow=allow)
         self._device = device
         self._size = workers
+        self._prefix = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._queue: TrialQueue | None = None
         self._workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
@@ -61,11 +62,14 @@ class LocalPool:
         """How many trials are evaluated at once."""
         return self._size
 
+    def owns(self, worker: str) -> bool:
+        """Whether a worker of this name is (or was) of this pool."""
+        return worker.startswith(f"{self._prefix}-")
+
     def __enter__(self) -> LocalPool:
         self._queue = self._open_queue()
-        prefix = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._workers = [
-            Worker(self._queue, self._make_evaluation(), name=f"{prefix}-{index}", device=self._device)
+            Worker(self._queue, self._make_evaluation(), name=f"{self._prefix}-{index}", device=self._device)
             for index in range(self._size)
         ]
         if self._size == 1:

@@ -26,6 +26,10 @@ class Pool(Protocol):
         """How many trials are evaluated at once."""
         ...
 
+    def owns(self, worker: str) -> bool:
+        """Whether a worker of this name is (or was) of this pool."""
+        ...
+
     def __enter__(self) -> Self:
         """Start the workers."""
         ...

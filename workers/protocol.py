@@ -182,6 +182,10 @@ class TrialQueue(Protocol):
         """Make the worker and its process known (idempotent); `boot`, `pid` and `started` identify the process."""
         ...
 
+    def leave(self, worker: str) -> None:
+        """The worker ends: nothing is proposed for it any more (until it registers anew)."""
+        ...
+
     def claim(self, worker: str, count: int, *, claim_key: str) -> Sequence[ClaimedTrial]:
         """Up to `count` waiting trials, now leased to `worker`; the same `claim_key` returns the same trials."""
         ...

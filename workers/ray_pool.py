@@ -201,6 +201,10 @@ class RayPool:
         """How many trials are evaluated at once."""
         return self._size
 
+    def owns(self, worker: str) -> bool:
+        """Whether a worker of this name is (or was) of this pool."""
+        return worker.startswith(f"{self._prefix}-")
+
     def __enter__(self) -> RayPool:
         try:
             self._join_or_start()

@@ -29,6 +29,9 @@ BATCH_SECONDS = 0.1
 """A worker claims as many trials at once as it expects to evaluate in this time, at least one: claims are cheap beside
 trials of seconds, and what waits in one worker's hands is kept from the others (see `heartbeat.HOG_SECONDS`)."""
 
+REGISTER_SECONDS = 20.0
+"""An idle worker makes itself known anew this often: so a search sees that there is somebody to propose for."""
+
 PATIENCE_SECONDS = 600.0
 """How long an outcome is offered to a queue that is away. It may be late: the fence refuses it if somebody else has
 taken the trial meanwhile."""
@@ -79,6 +82,7 @@ class Worker:
         self._typical_seconds: float | None = None
         self._jitter = random.Random(name)
         self._is_open = False
+        self._registered = clock()
 
     def run(self) -> None:
         """Work until `stop`; then give back what is not done."""
@@ -89,6 +93,8 @@ class Worker:
                 if self.step():
                     pause = FIRST_PAUSE_SECONDS
                 else:
+                    if self._clock() - self._registered > REGISTER_SECONDS:
+                        self._register()
                     self._pause(self._about(pause))
                     pause = min(1.5 * pause, LAST_PAUSE_SECONDS)
         finally:
@@ -96,14 +102,18 @@ class Worker:
 
     def open(self) -> None:
         """Make the worker known and start its heart. `run` does it by itself."""
+        self._register()
+        self._heartbeat.__enter__()
+        self._is_open = True
+
+    def _register(self) -> None:
+        self._registered = self._clock()
         me = this_process()
         self._insist(
             lambda: self._queue.register(
                 self.name, host=me.host, boot=me.boot, pid=me.pid, started=me.started, device=self._device
             )
         )
-        self._heartbeat.__enter__()
-        self._is_open = True
 
     def step(self) -> int:
         """Claim what is waiting and evaluate it; returns how many trials were claimed."""
@@ -134,6 +144,10 @@ class Worker:
         if self._is_open:
             self._is_open = False
             self._heartbeat.__exit__(None, None, None)
+            try:
+                self._queue.leave(self.name)
+            except OSError as error:
+                logger.warning("worker %s leaves a queue that is away: %s", self.name, error)
         self._evaluation.close()
 
     def _claim(self) -> Sequence[RunningTrial]:

@@ -18,6 +18,7 @@ from nas.store.rows import (
     EventRow,
     FinishedTrial,
     MeasurementRow,
+    News,
     NewTrial,
     Reaped,
     StudyRow,
@@ -25,15 +26,17 @@ from nas.store.rows import (
     WorkerRow,
     trial_from_row,
 )
-from nas.store.store import Store, open_queue, open_store
+from nas.store.store import ASKED, Store, open_queue, open_store
 from nas.store.upgrade import upgrade
 
 __all__ = [
+    "ASKED",
     "AttemptRow",
     "EventRow",
     "FinishedTrial",
     "MeasurementRow",
     "NewTrial",
+    "News",
     "Queue",
     "Reaped",
     "Reaper",

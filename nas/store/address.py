@@ -1,5 +1,6 @@
 """Where a database is: its URL, read, checked, and shown without passwords."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,6 @@ NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "lustre", "gpfs", "c
 """Their locks or their shared memory are not those SQLite needs: a database there is lost sooner or later."""
 
 LOCAL_DESPITE_ITS_NAME = frozenset({"fuseblk", "fusectl"})
-
-MAGIC = b"SQLite format 3\x00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,16 @@ def masked(url: str | URL) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return re.sub(r"//([^/@:]*):[^/]*@", r"//\1:***@", str(url))
+        return f"{re.split(r'[^A-Za-z0-9+]', str(url), maxsplit=1)[0]}:…"  # where a password stands is anybody's guess
+    if _hides_password(parsed):
+        return f"{parsed.drivername}:…"
     hidden = {key: "***" for key in parsed.query if "password" in key.lower()}
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+
+def _hides_password(parsed: URL) -> bool:
+    """Whether part of a password may stand in the database's name: it had a "/" that was not written as %2F."""
+    return "@" in (parsed.database or "") and not parsed.drivername.startswith("sqlite")
 
 
 def parse(url: str) -> Address:
@@ -62,6 +68,8 @@ def parse(url: str) -> Address:
     except (ArgumentError, ValueError):
         raise StorageError(f"{masked(url)!r} is not a storage URL; allowed are {FORMS}") from None
     driver = parsed.drivername.partition("+")[0]
+    if _hides_password(parsed):
+        raise StorageError("the database's name holds an '@'; write '/', '@' and '%' in a password as %2F, %40 and %25")
     if driver in ("postgresql", "postgres"):
         return Address(url=parsed.set(drivername="postgresql+psycopg"), path=None)
     if driver != "sqlite":
@@ -92,13 +100,10 @@ def check_file(path: Path, *, create: bool) -> None:
         if not create:
             raise StorageError(f"{path} does not exist; check the storage URL, or create a study there first")
         return
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from None
-    if head and head != MAGIC:
-        raise StorageError(f"{path} is not a SQLite database; name another file")
+    # Not opened to look into it: closing any descriptor of a file drops all locks its process holds on it (POSIX),
+    # those of SQLite's own connections too. SQLite says itself what is not a database, and leaves it as it is.
+    if not os.access(path, os.R_OK):
+        raise StorageError(f"{path} cannot be read; check its permissions")
 
 
 def file_system(folder: Path) -> str:

@@ -7,12 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, select, tuple_
 
 from nas.errors import UnknownTrial
+from nas.store.clock import now_us
 from nas.store.journal import gone
 from nas.store.rows import (
     KINDS,
     AttemptRow,
     EventRow,
     MeasurementRow,
+    PresentWorker,
     TrialRow,
     WorkerRow,
 )
@@ -144,6 +146,13 @@ def events_of(connection: Connection, study_id: int, after: int, limit: int | No
     query = select(*columns).where(events.c.study_id == study_id, events.c.revision > after)
     rows = connection.execute(query.order_by(events.c.revision, events.c.id).limit(limit))
     return [EventRow._make(row) for row in rows]
+
+
+def present_workers(connection: Connection, within_us: int) -> list[PresentWorker]:
+    """Workers that have registered within this time and not left."""
+    columns = (workers.c[name] for name in PresentWorker._fields)
+    query = select(*columns).where(workers.c.registered > now_us() - within_us)
+    return [PresentWorker._make(row) for row in connection.execute(query)]
 
 
 def breaker_note(connection: Connection, study_id: int) -> str | None:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from nas.store import claims, endings, leases, reports, studies
 from nas.store.clock import now_us
@@ -73,15 +73,20 @@ class Queue:
         return self.facts(study_id)[1]
 
     def register(self, worker: str, *, host: str, boot: str, pid: int, started: float, device: str) -> None:
-        """Make the worker and its process known."""
+        """Make the worker and its process known, as of now."""
         values = {"host": host, "boot": boot, "pid": pid, "started": started, "device": device}
         values["worker"] = check_name(worker, "a worker's name")
 
         def transaction(connection: Connection) -> None:
-            statement = new_rows(connection, workers, replace=("host", "boot", "pid", "started", "device"))
+            statement = new_rows(connection, workers, replace=(*values, "registered"))
             connection.execute(statement.values(**values, registered=now_us()))
 
         self._database.write(transaction)
+
+    def leave(self, worker: str) -> None:
+        """Forget that the worker is there; what it did stays on record."""
+        statement = update(workers).where(workers.c.worker == worker).values(registered=0)
+        self._database.write(lambda connection: connection.execute(statement))
 
     def claim(self, worker: str, count: int, *, claim_key: str) -> Sequence[ClaimedTrial]:
         """Up to `count` waiting trials of one study, now leased to `worker`; asking costs no write if none waits."""

@@ -77,6 +77,16 @@ class TrialRow(NamedTuple):
     ended: int | None
 
 
+class News(NamedTuple):
+    """What a controller reads each round."""
+
+    #: of the study
+    state: str
+    #: of the study; what waits for news waits for a larger one (some changes touch no trial)
+    revision: int
+    rows: list[TrialRow]
+
+
 class MeasurementRow(NamedTuple):
     """A measurement; the value is NaN or infinite where that was reported."""
 
@@ -128,6 +138,16 @@ class WorkerRow(NamedTuple):
     device: str | None
     attempts: int
     holds: int
+
+
+class PresentWorker(NamedTuple):
+    """A worker that was heard of lately, and its process."""
+
+    worker: str
+    host: str
+    boot: str
+    pid: int
+    started: float
 
 
 class Reaped(NamedTuple):

@@ -22,7 +22,9 @@ from nas.store.rows import (
     EventRow,
     FinishedTrial,
     MeasurementRow,
+    News,
     NewTrial,
+    PresentWorker,
     Reaped,
     StudyRow,
     TrialRow,
@@ -259,12 +261,13 @@ class Store:
         """
         return self._database.read(lambda connection: feed.changes(connection, study_id, after, limit))
 
-    def news(self, study_id: int, after: int) -> tuple[str, list[TrialRow]]:
-        """The study's state and what changed after a revision, as of one moment."""
+    def news(self, study_id: int, after: int) -> News:
+        """The study's state and revision, and the rows that changed after a revision."""
 
-        def transaction(connection: Connection) -> tuple[str, list[TrialRow]]:
+        def transaction(connection: Connection) -> News:
             state, revision = feed.state_and_revision(connection, study_id)
-            return state, feed.changes(connection, study_id, after) if revision > after else []
+            rows = feed.changes(connection, study_id, after) if revision > after else []
+            return News(state=state, revision=revision, rows=rows)
 
         return self._database.read(transaction)
 
@@ -331,6 +334,11 @@ class Store:
     def events(self, study_id: int, *, after: int = -1, limit: int | None = None) -> list[EventRow]:
         """What happened in a study after a revision."""
         return self._database.read(lambda connection: feed.events_of(connection, study_id, after, limit))
+
+    def present_workers(self, within_seconds: float) -> list[PresentWorker]:
+        """Workers of all studies that were heard of within this time, by the database's clock, and have not left."""
+        within_us = round(within_seconds * 1e6)
+        return self._database.read(lambda connection: feed.present_workers(connection, within_us))
 
     def breaker_note(self, study_id: int) -> str | None:
         """Why the breaker paused the study; None if it is not the breaker who did the last thing to it."""

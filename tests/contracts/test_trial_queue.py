@@ -431,6 +431,17 @@ def test_registering_a_worker_is_idempotent_and_names_its_attempts(
     assert (worker.worker, worker.boot, worker.started, worker.holds) == ("w", "b", 1.5, 1)
 
 
+def test_a_worker_is_present_from_registering_to_leaving(store: Store, study: StudyRow) -> None:
+    identity = {"host": "h", "boot": "b", "pid": 4, "started": 1.5, "device": "cpu"}
+    for name in ("a", "b"):
+        store.queue.register(name, **identity)
+    store.queue.leave("a")
+    assert [present.worker for present in store.present_workers(60)] == ["b"]
+    assert store.present_workers(-60) == []  # heard of, but not lately enough
+    store.queue.register("a", **identity)
+    assert {present.worker for present in store.present_workers(60)} == {"a", "b"}
+
+
 def test_a_promoted_trial_starts_from_the_checkpoint_it_continues(
     store: Store, study: StudyRow, claim: Callable[..., Any]
 ) -> None:

@@ -72,8 +72,7 @@ def test_every_name_leads_to_something(name):
             "unknown strategy .*did you mean 'regularized_evolution'",
         ),
         ("strategy", "qqq", {}, "known are random_search, grid, .*; your own is named 'module:object'"),
-        ("stopper", "median", {}, "there are no stoppers of ours"),
-        ("loss", "x", {}, "unknown kind 'loss'; known are strategy, stopper, evaluator"),
+        ("loss", "x", {}, "unknown kind 'loss'; known are strategy, evaluator"),
         ("strategy", "nsga2", {"poplation": 3}, "has no setting 'poplation'; did you mean 'population'"),
         ("strategy", "random_search", {"qqq": 3}, "has no setting 'qqq'; it has distinct"),
         (

@@ -28,7 +28,7 @@ def evaluate(assignment, report):
         calls.write(f"{assignment.trial} {assignment.attempt} {os.getpid()}\\n")
     print("evaluating", assignment.trial)
     for step in range(4):
-        time.sleep(0.05)
+        time.sleep(float(os.environ.get('LAB_SECONDS', '0.05')))
         if report(step, error=assignment.architecture["x"]):
             break
     return {"error": assignment.architecture["x"], "cost": 1.0 - assignment.architecture["x"]}
@@ -44,9 +44,9 @@ class Lab:
         self.url = url
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", "from nas.cli import main; main()", *arguments]
-        environment = {**os.environ, "NAS_STORAGE": self.url, "NAS_ALLOW": "lab"}
+        environment = {**os.environ, "NAS_STORAGE": self.url, "NAS_ALLOW": "lab", **variables}
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -58,10 +58,11 @@ class Lab:
         out, err = process.communicate(timeout=180)
         return process.returncode, out, err
 
-    def search(self, trials: int) -> subprocess.Popen[str]:
+    def search(self, trials: int, **variables: str) -> subprocess.Popen[str]:
         return self.start(
             *("search", "--name", "study", "--space", "lab:space", "--evaluator", "lab:evaluate", "--metric", "error"),
             *("--metric", "cost", "--trials", str(trials), "--workers", "2"),
+            **variables,
         )
 
     def completed(self) -> int:
@@ -179,9 +180,10 @@ def test_a_stop_from_another_terminal_ends_the_search(lab: Lab) -> None:
 
 
 def test_a_worker_of_another_terminal_helps_and_ends_with_the_study(lab: Lab) -> None:
-    search = lab.search(2000)
+    # trials of a second: too slow for any to be proposed ahead
+    search = lab.search(2000, LAB_SECONDS="0.25")
     until(lambda: lab.completed() >= 3)
-    helper = lab.start("worker", "study")
+    helper = lab.start("worker", "study", LAB_SECONDS="0.25")
     until(lambda: len(lab.pools()) == 2)
     assert lab.run("stop", "study")[0] == 0
     for process in (search, helper):

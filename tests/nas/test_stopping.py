@@ -50,18 +50,25 @@ def idle_by_hand(rows: list[tuple[float, ...] | None], limit: float) -> int:
 def test_idleness_is_counted_once_and_incrementally(rows: list[tuple[int, int] | None], data: st.DataObject) -> None:
     metrics = [Metric("a", limit=4), Metric("b")]
     floats = [None if row is None else (float(row[0]), float(row[1])) for row in rows]
-    at_once = Improvement().trials_without(history_of(floats, metrics))
-    assert at_once == idle_by_hand(floats, 4.0)
-    followed = Improvement()
+    at_once, followed = Improvement(), Improvement()
+    at_once.follow(history_of(floats, metrics))
+    assert at_once.idle == idle_by_hand(floats, 4.0)
+    feasible = [row for row in floats if row is not None and row[0] <= 4]
+    assert (at_once.best is None) == (not feasible)
+    if feasible:
+        assert tuple(at_once.best) == tuple(np.min(feasible, axis=0))
     cut = data.draw(st.integers(0, len(rows)))
-    followed.trials_without(history_of(floats[:cut], metrics))
-    assert followed.trials_without(history_of(floats, metrics)) == at_once
+    followed.follow(history_of(floats[:cut], metrics))
+    followed.follow(history_of(floats, metrics))
+    assert followed.idle == at_once.idle
 
 
 def reason(stop: StopRules, rows: list[tuple[float, ...] | None], **facts: float) -> str | None:
     metrics = [Metric("error"), Metric("accuracy", limit=0.5)]
     known = {"elapsed_seconds": 0.0, "worker_seconds": 0.0, **facts}
-    return reason_to_end(stop, history_of(rows, metrics), improvement=Improvement(), **known)
+    improvement, history = Improvement(), history_of(rows, metrics)
+    improvement.follow(history)
+    return reason_to_end(stop, history, improvement=improvement, **known)
 
 
 @pytest.mark.parametrize(

@@ -246,3 +246,25 @@ def test_a_search_whose_trials_all_fail_is_paused_and_says_so(study: nas.Study) 
     assert "paused" in reason
     assert study.counts()["failed"] < 12
     assert study.state == "paused"
+
+
+def test_a_trial_somebody_asked_for_does_not_hold_up_a_search(study: nas.Study) -> None:
+    asked = study.ask()
+    assert "asked for" in study.run(evaluator=evaluate, trials=5, pool="local")
+    assert study.counts()["completed"] == 4
+    assert study.trial(asked.number).state is TrialState.RUNNING
+
+
+def test_a_search_waits_for_its_database_and_goes_on(study: nas.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.errors import DatabaseAway
+
+    away = iter([False, True, True, False, True])
+    news = study.store.news
+
+    def sometimes(study_id: int, after: int):
+        if next(away, False):
+            raise DatabaseAway("restarting")
+        return news(study_id, after)
+
+    monkeypatch.setattr(study.store, "news", sometimes)
+    assert "6" in study.run(evaluator=evaluate, trials=6, pool="local")

@@ -78,6 +78,7 @@ class FakeQueue:
         self.beats: list[list[tuple[int, int]]] = []
         self.stops: dict[int, str] = {}
         self.registered: list[dict[str, Any]] = []
+        self.left: list[str] = []
         self.claims: dict[str, list[ClaimedTrial]] = {}
         self.claim_counts: list[int] = []
         self.away = 0
@@ -99,6 +100,9 @@ class FakeQueue:
     def register(self, worker: str, **identity: Any) -> None:
         self._answer()
         self.registered.append({"worker": worker, **identity})
+
+    def leave(self, worker: str) -> None:
+        self.left.append(worker)
 
     def claim(self, worker: str, count: int, *, claim_key: str) -> Sequence[ClaimedTrial]:
         self._answer()

@@ -47,6 +47,22 @@ def test_a_trial_is_claimed_evaluated_and_finished():
     assert not queue.held
 
 
+def test_an_idle_worker_shows_that_it_is_there_and_says_when_it_leaves():
+    queue = FakeQueue()
+    clock = FakeClock()
+
+    def pause(seconds):
+        clock.pause(seconds)
+        if clock.now > 200:
+            worker.stop()
+        return False
+
+    worker = Worker(queue, Scripted(), name="w", clock=clock, pause=pause)
+    worker.run()
+    assert 4 <= len(queue.registered) <= 6  # in 100 s
+    assert queue.left == ["w"]
+
+
 def test_the_process_is_made_known():
     queue = FakeQueue()
     worker, _ = make_worker(queue)

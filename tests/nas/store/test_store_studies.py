@@ -3,6 +3,8 @@
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +152,10 @@ def test_a_seed_that_is_no_seed_is_refused(store: Store, seed: Any) -> None:
         ("postgresql://me:p%7Bx%7D%25@h/db", "postgresql://me:***@h/db"),
         ("postgresql://me@h/db?password=secret&sslpassword=s2", "postgresql://me@h/db?password=***&sslpassword=***"),
         ("sqlite:///a b.db", "sqlite:///a b.db"),
-        ("no url://me:secret@h", "no url://me:***@h"),
+        ("no url://me:secret@h", "no:…"),
+        ("postgresql:/me:secret@h/db", "postgresql:…"),
+        ("postgres:me:secret@h", "postgres:…"),
+        ("postgresql://me:se@cr/et@h/db", "postgresql:…"),
     ],
 )
 def test_urls_are_shown_without_passwords(url: str, shown: str) -> None:
@@ -351,3 +356,25 @@ def test_every_sqlite_connection_is_durable_and_checks_references(tmp_path: Path
         assert store._database.read(pragmas) == ["wal", 2, 1, 30000]
     with open_store(f"sqlite:///{tmp_path / 'x.db'}?synchronous=normal") as store:
         assert store._database.read(pragmas)[1] == 1
+
+
+def test_another_handle_in_the_same_process_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
+    # POSIX: closing any descriptor of a file drops all of its process's locks on it. Were a handle to open the database
+    # beside SQLite, another process that closes would unlink the log this one still writes into.
+    url = f"sqlite:///{tmp_path}/shared.db"
+    look = "import sys; from nas.store import open_store; print(open_store(sys.argv[1]).studies()[0].counts)"
+
+    def seen_from_outside() -> str:
+        return subprocess.run([sys.executable, "-c", look, url], check=True, capture_output=True, text=True).stdout
+
+    with open_store(url) as first:
+        row = first.create_study("demo", SPEC, seed=0)
+        first.propose(row.id, [new(number) for number in range(3)])
+        for _ in range(2):
+            with open_store(url, create=False) as second:
+                assert len(second.studies()) == 1
+            assert "3" in seen_from_outside()
+            assert "3" in seen_from_outside()
+        first.propose(row.id, [new(number) for number in range(3, 8)])
+        assert "8" in seen_from_outside()
+        assert first.counts(row.id) == {"waiting": 8}
