@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	rm -f demo.db demo.db-wal demo.db-shm demo.db.wlock
+	rm -rf demo.db demo.db-wal demo.db-shm demo.db.wlock demo.db.logs
 	$(BIN)/nas search --name demo --space nas_bench_201 --set space.channels=4 --set space.cells=1 \
 	  --data digits --metric error --metric macs --strategy regularized_evolution --set strategy.population=12 \
 	  --epochs 4 --trials 40 --workers 2 --seed 0 --storage sqlite:///demo.db

@@ -50,6 +50,11 @@ class Metric:
 
 def as_metrics(given: Iterable[str | Metric | Mapping[str, Any]] | str | Metric) -> tuple[Metric, ...]:
     """Metrics from names, `Metric`s or their documents; at least one, names distinct."""
+    if isinstance(given, Mapping):
+        raise ValueError(
+            f"metrics must be a list, got a mapping; write [nas.Metric(name, goal), …], for example "
+            f"[{', '.join(f'nas.Metric({name!r}, {goal!r})' for name, goal in given.items())}]"
+        )
     items = [given] if isinstance(given, str | Metric) else list(given)
     metrics = tuple(
         item if isinstance(item, Metric) else Metric(item) if isinstance(item, str) else Metric(**item)

@@ -172,11 +172,7 @@ def settings_from(document: Mapping[str, Any]) -> StudySettings:
     if evaluator is None:
         raise ValueError("'data' is missing (what to train on), or 'evaluator' (what to run instead of training)")
     stop = section(StopRules, document, "stop")
-    unknown = [metric for metric in stop.target if metric not in {m.name for m in metrics}]
-    if unknown:
-        raise ValueError(
-            f"stop.target.{unknown[0]}: no such metric; the study has {', '.join(m.name for m in metrics)}"
-        )
+    check_target(stop, metrics)
     return StudySettings(
         name=name,
         space=part(document["space"], "space"),
@@ -190,6 +186,14 @@ def settings_from(document: Mapping[str, Any]) -> StudySettings:
         reuse=reuse,
         storage=document.get("storage"),
     )
+
+
+def check_target(stop: StopRules, metrics: Sequence[Metric]) -> None:
+    """Refuse a target on a metric that the study does not have."""
+    names = [metric.name for metric in metrics]
+    for name in stop.target:
+        if name not in names:
+            raise ValueError(f"stop.target.{name}: no such metric; the study has {', '.join(names)}")
 
 
 def part(given: Any, key: str, default: str | None = None) -> Part:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas import catalogue
 from nas.metric import Metric, as_metrics
-from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, part
+from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, check_target, part
 from search_spaces import SearchSpace, load_space
 
 DEFAULT_STORAGE = "sqlite:///nas.db"
@@ -41,12 +41,14 @@ def make_spec(
     allow: Sequence[str],
 ) -> dict[str, Any]:
     """The spec of a new study; `source` is where its space comes from, None for an object. Checks the strategy."""
+    checked = as_metrics(metrics)
+    check_target(stop, checked)
     task = None if data is None else part(data, "data")
     return {
         "format": 1,
         "space": space_document(space),
         "space_source": source.to_document() if source else None,
-        "metrics": [metric.to_document() for metric in as_metrics(metrics)],
+        "metrics": [metric.to_document() for metric in checked],
         "strategy": strategy_part(strategy, allow).to_document(),
         "evaluator": evaluator_document(evaluator, has_data=task is not None),
         "task": {"data": task.name, "settings": dict(task.settings)} if task else {},

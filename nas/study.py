@@ -317,6 +317,8 @@ class Study:
         The caller holds it for `lease_seconds`; after that it waits for somebody else. Answer with `tell`.
         """
         self._reopen("completed")
+        if self.state == "paused":
+            raise NasError(f"study {self.name!r} is paused; go on with study.resume() or: nas resume {self.name}")
         waiting = self.store.ask_waiting(self.id, lease_seconds=lease_seconds)
         if waiting is None:
             while True:
@@ -346,15 +348,28 @@ class Study:
     ) -> Trial:
         """Record the result of an asked trial: its metrics, or why it `failed`; returns the trial as it now stands.
 
-        Telling the same result twice is harmless; `LeaseLost` if somebody else has taken the trial meanwhile.
+        NaN or an infinite value makes it a failure. Telling the same result twice is harmless; `LeaseLost`
+        if somebody else has taken the trial meanwhile.
         """
         if (metrics is None) == (failed is None):
             raise ValueError("tell needs either metrics or failed='the reason'")
         if metrics is not None:
-            self.store.queue.finish(trial.id, trial.attempt, metrics)
+            self._check_told(metrics)
+            self.store.queue.finish(trial.id, trial.attempt, {name: float(value) for name, value in metrics.items()})
         else:
             self.store.queue.fail(trial.id, trial.attempt, kind, failed or "")
         return self.store.trial(self.id, trial.number)
+
+    def _check_told(self, metrics: Mapping[str, Any]) -> None:
+        """Refuse what cannot be meant; NaN and infinity can, and make the trial a failure."""
+        wanted = [metric.name for metric in self.metrics]
+        if set(metrics) != set(wanted):
+            raise ValueError(
+                f"a result needs the metrics {', '.join(wanted)}, got {', '.join(map(str, metrics)) or 'none'}"
+            )
+        for name, value in metrics.items():
+            if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+                raise ValueError(f"metric {name!r} must be a number, got {value!r}")
 
     def enqueue(self, architecture: Mapping[str, Any], *, budget: float | None = None, repeat: int = 0) -> Trial:
         """Put an architecture of one's own into the queue, before anything the strategy proposes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search_spaces.loading import LoadError, load_object
+from workers.metrics import METRICS
 from workers.outcome import Failed, Finished, Interrupted, Outcome, outcome_of_exception, outcome_of_result
 from workers.protocol import Assignment, EvaluateFunction, FailureKind, Report
 
@@ -82,12 +83,12 @@ def call(
 ) -> Outcome:
     """Evaluate, or complete what is `known` of the same computation; only a keyboard interrupt comes through."""
     try:
-        if known is None:
-            returned: object = evaluator.evaluate(assignment, report)
-        elif evaluator.complete is not None:
-            returned = evaluator.complete(assignment, known, report)
-        else:
+        if known is not None and evaluator.complete is not None:
+            returned: object = evaluator.complete(assignment, known, report)
+        elif known is not None and not any(map(belongs_to_architecture, assignment.metrics)):
             returned = known
+        else:
+            returned = evaluator.evaluate(assignment, report)
     except GivenUp:
         return Interrupted()
     except OverTime as error:
@@ -97,6 +98,11 @@ def call(
     except BaseException as error:  # a user's code may raise anything, SystemExit included
         return outcome_of_exception(error)
     return outcome_of_result(returned, assignment.metrics, report.stopped)
+
+
+def belongs_to_architecture(metric: str) -> bool:
+    """Whether two architectures of one canonical key may differ in this metric (parameters, MACs, latency …)."""
+    return metric in METRICS and METRICS[metric].of_architecture
 
 
 def with_metrics_so_far(outcome: Outcome, so_far: Mapping[str, float]) -> Outcome:

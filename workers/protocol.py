@@ -148,7 +148,8 @@ class EvaluatorWithReuse(Evaluator, Protocol):
     """An evaluator some of whose metrics belong to the architecture itself rather than to what was trained.
 
     Two architectures of one canonical key compute the same, but may differ in dead parts, hence in parameters, MACs and
-    latency. An evaluator without this method takes over all known metrics.
+    latency. For an evaluator without this method all known metrics are taken over, unless the study has a metric that
+    by its name belongs to the architecture (`workers.metrics`): then it evaluates anew.
     """
 
     def complete(self, assignment: Assignment, known: Mapping[str, float], report: Report) -> Mapping[str, float]:

@@ -186,7 +186,7 @@ class Worker:
         if running.stop_reason is not None:
             return Finished(metrics={}, stopped=running.stop_reason)
         if running.claimed.known_metrics is not None:
-            running.attributes["reused_from"] = running.claimed.known_from
+            running.attributes["same_computation_as"] = running.claimed.known_from
         logger.debug("%s begins", running)
         return self._evaluation.run(running)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.metric import Metric
+from nas.metric import Metric, as_metrics
 from nas.quantities import seconds, size_bytes
 from nas.settings import Limits, StopRules, override, read_study_file, settings_from
 
@@ -140,3 +140,8 @@ def test_goals_follow_the_name_unless_said() -> None:
     assert Metric("accuracy").sign == -1
     assert Metric("error").sign == 1
     assert Metric("accuracy", "minimize").sign == 1
+
+
+def test_metrics_as_a_mapping_are_refused_rather_than_losing_their_goals() -> None:
+    with pytest.raises(ValueError, match=r"nas.Metric\('score', 'maximize'\)"):
+        as_metrics({"score": "maximize"})

@@ -85,12 +85,29 @@ def test_what_is_told_after_somebody_else_took_the_trial_is_refused(study: nas.S
         study.tell(trial, {"error": 0.5, "cost": 2.0})
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, "0.5", True, None, 1j])
-def test_a_bad_value_is_a_failure_with_a_reason(study: nas.Study, value: object) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_a_failure_with_a_reason(study: nas.Study, value: float) -> None:
     told = study.tell(study.ask(), {"error": value, "cost": 1.0})
-    assert told.state is TrialState.FAILED
-    assert told.error_kind in ("nan", "bad_result")
+    assert (told.state, told.error_kind) == (TrialState.FAILED, "nan")
     assert "error" in told.error_text
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{"error": v, "cost": 1.0} for v in ("0.5", True, None, 1j)] + [{"eror": 1.0, "cost": 1.0}, {"cost": 1.0}],
+)
+def test_what_cannot_be_meant_is_refused_and_may_be_told_again(study: nas.Study, metrics: dict[str, object]) -> None:
+    trial = study.ask()
+    with pytest.raises(ValueError, match="error"):
+        study.tell(trial, metrics)
+    told = study.tell(trial, {"error": np.float32(0.5), "cost": 3})
+    assert told.metrics == {"error": 0.5, "cost": 3.0}
+
+
+def test_a_paused_study_hands_out_nothing(study: nas.Study) -> None:
+    study.pause()
+    with pytest.raises(nas.NasError, match="resume"):
+        study.ask()
 
 
 def test_an_enqueued_architecture_comes_first(study: nas.Study) -> None:
@@ -136,6 +153,21 @@ def test_the_same_computation_is_evaluated_once(store_url: str) -> None:
     study.run(evaluator=count, trials=3, pool="local")
     assert len(calls) == 2  # the second is taken over, the repeat is not
     assert [trial.metrics["value"] for trial in study.trials] == [1.0, 1.0, 1.0]
+    study.close()
+
+
+def test_what_belongs_to_the_architecture_is_measured_for_each(store_url: str) -> None:
+    space = SearchSpace({"on": Boolean()}, name="coin")
+    study = nas.create_study("costs", space=space, metrics=["error", "macs"], storage=store_url)
+    values = iter([10.0, 20.0])
+
+    def measure(assignment, report):  # equal keys, but different dead parts
+        return {"error": 0.5, "macs": next(values)}
+
+    study.enqueue({"on": True})
+    study.enqueue({"on": True})
+    study.run(evaluator=measure, trials=2, pool="local")
+    assert [trial.metrics["macs"] for trial in study.trials] == [10.0, 20.0]
     study.close()
 
 
@@ -223,6 +255,7 @@ def test_settings_that_cannot_be_are_refused_when_the_study_is_made(store_url: s
         ({"strategy": "regularised_evolution"}, "regularized_evolution"),
         ({"strategy": {"name": "regularized_evolution", "populatoin": 3}}, "population"),
         ({"metrics": []}, "at least one"),
+        ({"stop": nas.StopRules(target={"eror": 0.1})}, "no such metric"),
         ({"space": "nas_bench_202"}, "nas_bench_201"),
     ):
         given = {"space": SPACE, "metrics": ["error"], "storage": store_url, **wrong}

@@ -282,7 +282,7 @@ def test_known_results_are_taken_over_and_marked():
     worker, _ = make_worker(queue, InProcess(evaluate))
     worker.step()
     assert queue.ended[1000].metrics == {"error": 0.125}
-    assert queue.ended[1000].attributes == {"reused_from": 7}
+    assert queue.ended[1000].attributes == {"same_computation_as": 7}
 
 
 def test_known_results_are_completed_by_an_evaluator_that_can():
