@@ -1,5 +1,6 @@
 """Commands that only look: status, studies, trials, show, logs, best, pareto."""
 
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +35,7 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
         "seed": study.seed,
         "best": trial_record(best) if best else None,
         "worker_seconds": study.store.worker_seconds(study.id),
+        "workers": _workers(study),
         "storage": study.store.masked_url,
     }
     print_facts(facts, as_json=as_json)
@@ -74,7 +76,7 @@ def trials(
 
 
 def show(name: Name, trial: Number, storage: Storage = None, as_json: AsJson = False) -> None:
-    """One trial: architecture, metrics, attempts, attributes, why it failed."""
+    """One trial: architecture, metrics, attempts, attributes, what was measured on the way, why it failed."""
     from nas.report.tables import print_facts, trial_record
 
     study = _open(name, storage)
@@ -82,6 +84,7 @@ def show(name: Name, trial: Number, storage: Storage = None, as_json: AsJson = F
     facts = trial_record(found)
     facts["attributes"] = dict(study.store.attributes(found.id))
     facts["attempts"] = [attempt._asdict() for attempt in study.store.attempts(found.id)]
+    facts["measurements"] = _curves(study, trial)
     print_facts(facts, as_json=as_json)
 
 
@@ -125,6 +128,36 @@ def pareto(name: Name, storage: Storage = None, as_json: AsJson = False, as_csv:
 def front_record(trial: "Trial") -> dict[str, Any]:
     """A trial on the Pareto front as plain JSON."""
     return {"trial": trial.number, "metrics": dict(trial.metrics), "architecture": dict(trial.architecture)}
+
+
+def _workers(study: "Study") -> list[dict[str, Any]]:
+    """The workers that are there now: those that hold trials of the study, and idle ones heard of lately."""
+    from nas.controller import PRESENT_SECONDS
+
+    present = {worker.worker for worker in study.store.present_workers(PRESENT_SECONDS)}
+    return [
+        {
+            "worker": worker.worker,
+            "host": worker.host,
+            "pid": worker.pid,
+            "device": worker.device,
+            "holds": worker.holds,
+            "attempts": worker.attempts,
+        }
+        for worker in study.store.workers(study.id)
+        if worker.holds or worker.worker in present
+    ]
+
+
+def _curves(study: "Study", number: int) -> list[dict[str, Any]]:
+    """Each metric's measurements of each attempt, in the order of their steps; NaN and infinities as text."""
+    curves: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in study.store.measurements(study.id, number=number):
+        empty = {"attempt": row.attempt, "metric": row.metric, "steps": [], "values": []}
+        curve = curves.setdefault((row.attempt, row.metric), empty)
+        curve["steps"].append(row.step)
+        curve["values"].append(row.value if isfinite(row.value) else str(row.value))
+    return list(curves.values())
 
 
 def _states() -> list[str]:

@@ -11,6 +11,9 @@ from nas.trial import Trial
 
 Record = Mapping[str, Any]
 
+LONGEST_LIST = 6
+"""More values than this are shortened to their ends for people; JSON holds them all."""
+
 
 def trial_record(trial: Trial) -> dict[str, Any]:
     """A trial as plain JSON."""
@@ -103,10 +106,18 @@ def _lines(facts: Record, prefix: str = "") -> list[tuple[str, Any]]:
             lines += _lines(value, f"{prefix}{key}.") if value else []
         elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
             for index, item in enumerate(value):
-                lines.append((f"{prefix}{key}[{index}]", ", ".join(f"{k}={_number(v)}" for k, v in item.items())))
+                lines.append((f"{prefix}{key}[{index}]", ", ".join(f"{k}={_short(v)}" for k, v in item.items())))
         elif value is not None and value != []:
             lines.append((f"{prefix}{key}", value))
     return lines
+
+
+def _short(value: Any) -> str:
+    """A value, or the ends of a long list."""
+    if not isinstance(value, list):
+        return _number(value)
+    shown = value if len(value) <= LONGEST_LIST else [*value[:2], "…", *value[-3:]]
+    return f"[{' '.join(_number(item) for item in shown)}]"
 
 
 def _print_table(rows: Sequence[Record]) -> None:

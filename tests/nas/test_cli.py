@@ -1,6 +1,8 @@
 """The command line: what it answers, and that bad input is one clear line and exit code 2."""
 
 import json
+import math
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 import nas
 from nas.cli import main
 from search_spaces import Choice, Float, SearchSpace
+from workers.protocol import Measurement
 
 Run = Callable[..., tuple[int, str, str]]
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "kind": Choice(["a", "b"])}, name="toy")
@@ -217,3 +220,30 @@ def test_what_only_looks_loads_no_heavy_library(study: nas.Study, tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_status_names_the_workers_and_show_what_was_measured(run: Run, study: nas.Study) -> None:
+    queue = study.store.queue
+    queue.register("w-1", host=socket.gethostname(), boot="b", pid=7, started=1.0, device="cuda:0")
+    study.enqueue({"x": 0.5, "kind": "b"})
+    [claimed] = queue.claim("w-1", 1, claim_key="once")
+    values = [1.0, 0.5, math.nan, 0.25, 0.2, 0.125, 0.1, 0.05]
+    reported = [Measurement(metric="error", step=step, value=value) for step, value in enumerate(values)]
+    queue.report(claimed.trial_id, claimed.attempt, reported)
+    code, out, err = run("status", "demo", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)["workers"]
+    assert [(worker["worker"], worker["pid"], worker["device"], worker["holds"]) for worker in facts[-1:]] == [
+        ("w-1", 7, "cuda:0", 1)
+    ]
+    _, out, _ = run("show", "demo", str(claimed.number), "--json")
+    assert json.loads(out)["measurements"] == [
+        {
+            "attempt": 1,
+            "metric": "error",
+            "steps": list(range(8)),
+            "values": ["nan" if v != v else v for v in values],
+        }
+    ]
+    _, out, _ = run("show", "demo", str(claimed.number))
+    assert "[1 0.5 … 0.125 0.1 0.05]" in " ".join(out.split())
