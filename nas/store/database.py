@@ -28,6 +28,9 @@ BUSY_SECONDS = 30
 PATIENCE_SECONDS = 15.0
 """How long a transaction is repeated while the server is away, restarts, or calls a deadlock."""
 
+CONNECT_SECONDS = 10
+"""A server that does not answer at all, behind a firewall, is away after this time; the system would wait minutes."""
+
 PASSING = ("40001", "40P01", "55P03", "08", "57P0")
 """SQLSTATEs (and classes) after which the same transaction may succeed: serialization, deadlock, lock time-out,
 connection, shutdown."""
@@ -85,8 +88,12 @@ class Database:
         return engine
 
     def _postgresql(self) -> Engine:
+        # a URL's own word counts
+        patience = {} if "connect_timeout" in self.address.url.query else {"connect_timeout": CONNECT_SECONDS}
         try:
-            engine = create_engine(self.address.url, pool_size=8, max_overflow=0, hide_parameters=True)
+            engine = create_engine(
+                self.address.url, pool_size=8, max_overflow=0, hide_parameters=True, connect_args=patience
+            )
         except ModuleNotFoundError as error:
             raise StorageError(
                 f"PostgreSQL needs the package psycopg ({error}): pip install 'psycopg[binary]'"

@@ -2,7 +2,7 @@
 
 import json
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -110,17 +110,19 @@ def propose(
     """
     # supposing that all are new, which locks the study as well; mended below if they are not
     next_number, revision = take_numbers(connection, study_id, len(rows))
+    common = {"study_id": study_id, "state": "waiting", "proposed_revision": proposed_revision, "revision": revision}
     known = _known_keys(connection, study_id, rows) | _known_promotions(connection, study_id, rows)
     fresh: list[dict[str, Any]] = []
     numbers: list[int] = []
     for row, texts in zip(rows, notes, strict=True):
-        keys = list(_identities(row))
+        keys = _identities(row)
         number = next((known[key] for key in keys if key in known), None)
         if number is None:
             number = next_number + len(fresh)
             _check_references(row, number)
-            known |= dict.fromkeys(keys, number)
-            fresh.append({**row, "study_id": study_id, "number": number, "notes": texts})
+            for key in keys:
+                known[key] = number
+            fresh.append(row | common | {"number": number, "notes": texts})
         numbers.append(number)
     if len(fresh) < len(rows):
         connection.execute(update(studies).where(studies.c.id == study_id).values(next_number=next_number + len(fresh)))
@@ -131,8 +133,7 @@ def propose(
             f"the next trial would be {next_number}, not {first_number}: another controller proposed first; "
             "read the changes and propose anew"
         )
-    common = {"state": "waiting", "proposed_revision": proposed_revision, "revision": revision}
-    insert_trials(connection, study_id, [{**row, **common} for row in fresh])
+    insert_trials(connection, study_id, fresh)
     span = f"trials {fresh[0]['number']} to {fresh[-1]['number']}"
     record(connection, study_id, revision, to="waiting", actor=actor, note=f"proposed {span}")
     return numbers
@@ -209,12 +210,13 @@ def add_finished(connection: Connection, study_id: int, rows: Sequence[dict[str,
     fresh: list[dict[str, Any]] = []
     numbers: list[int] = []
     for row in rows:
-        keys = list(_identities(row))
+        keys = _identities(row)
         number = next((known[key] for key in keys if key in known), None)
         if number is None:
             number = next_number + len(fresh)
             _check_references(row, number)
-            known |= dict.fromkeys(keys, number)
+            for key in keys:
+                known[key] = number
             own = {"study_id": study_id, "number": number, "revision": revision, "proposed_revision": revision - 1}
             fresh.append({**row, **own})
         numbers.append(number)
@@ -228,10 +230,11 @@ def add_finished(connection: Connection, study_id: int, rows: Sequence[dict[str,
     return numbers
 
 
-def _identities(row: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    yield ("key", row["proposal_key"])
-    if row["promoted_from"] is not None and row["budget"] is not None:
-        yield ("promotion", row["promoted_from"], row["budget"])
+def _identities(row: dict[str, Any]) -> tuple[tuple[Any, ...], ...]:
+    key = ("key", row["proposal_key"])
+    if row["promoted_from"] is None or row["budget"] is None:
+        return (key,)
+    return key, ("promotion", row["promoted_from"], row["budget"])
 
 
 def _known_keys(connection: Connection, study_id: int, rows: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], int]:

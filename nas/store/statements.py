@@ -7,6 +7,7 @@ module, compiled by SQLAlchemy when it is first used, and run by the driver itse
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -35,18 +36,19 @@ class _Compiled:
 
     def __init__(self, connection: Connection, statement: Any, columns: Sequence[str] | None) -> None:
         # an INSERT takes the columns it is given, and returns nothing of itself
-        names = None if columns is None else list(columns)
-        compiled = statement.compile(dialect=connection.dialect, column_keys=names, for_executemany=columns is not None)
+        keys = None if columns is None else list(columns)
+        compiled = statement.compile(dialect=connection.dialect, column_keys=keys, for_executemany=columns is not None)
         self.sql = str(compiled)
         self._fixed = dict(compiled.params)
         # a driver of positional parameters has an order of them
-        self._order: Sequence[str] | None = compiled.positiontup if compiled.positional else None
+        names = compiled.positiontup if compiled.positional else None
+        self._ordered: Callable[[dict[str, Any]], Any] | None = None if names is None else _in_order(names)
         self._row: Callable[[Iterable[Any]], Any] | None = None
 
     def parameters(self, values: Values) -> Any:
         """As the driver takes them, with those that the statement fixes itself."""
         given = {**self._fixed, **values}
-        return given if self._order is None else tuple([given[name] for name in self._order])
+        return given if self._ordered is None else self._ordered(given)
 
     def rows(self, names: Sequence[str], found: Sequence[Any]) -> list[Any]:
         """As named tuples."""
@@ -57,6 +59,12 @@ class _Compiled:
             kind: Any = namedtuple("Found", names, rename=True)  # type: ignore[misc]  # its names are known at run time
             self._row = kind._make
         return list(map(self._row, found))
+
+
+def _in_order(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda given: tuple(given[name] for name in names)
 
 
 _known: dict[tuple[Executable, str, tuple[str, ...] | None], _Compiled] = {}

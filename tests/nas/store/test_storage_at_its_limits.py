@@ -1,7 +1,9 @@
 """A full disk, 200 creations at once, a role whose password is full of odd characters."""
 
 import sqlite3
+import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing import get_context
@@ -82,6 +84,36 @@ def test_a_disk_that_is_full_at_50_moments_loses_nothing_that_was_acknowledged(t
             if moment % 10 == 0:
                 assert check(url).findings == ()
             store.stop_all(study.id, "begun while the disk was full")
+        ended = {trial.number for trial in store.all_trials(study.id, states=["completed"])}
+        assert set(done) <= ended
+        work(store, study.id, done)
+    assert check(url).findings == ()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB of its own."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no command mount")
+    if made.returncode:
+        pytest.skip(f"file systems cannot be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
+    url = f"sqlite:///{small_disk / 'full.db'}"
+    with open_store(url) as store:
+        study, done = store.create_study("demo", SPEC, seed=0), list[int]()
+        with pytest.raises(StorageError, match="full"):
+            work(store, study.id, done, trials=5000)
+        assert done
+        subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
         ended = {trial.number for trial in store.all_trials(study.id, states=["completed"])}
         assert set(done) <= ended
         work(store, study.id, done)
