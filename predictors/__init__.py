@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from predictors.deep_kernel import DeepKernel
     from predictors.gaussian_process import GaussianProcess
     from predictors.gradient_boosting import GradientBoosting
+    from predictors.graph_network import GraphNetwork
     from predictors.hmc import Hmc
     from predictors.infinite_width import InfiniteWidth
     from predictors.laplace import Laplace
@@ -29,6 +30,7 @@ __all__ = [
     "DeepKernel",
     "GaussianProcess",
     "GradientBoosting",
+    "GraphNetwork",
     "Hmc",
     "InfiniteWidth",
     "Laplace",
@@ -43,6 +45,7 @@ _HOMES = {
     "DeepKernel": "deep_kernel",
     "GaussianProcess": "gaussian_process",
     "GradientBoosting": "gradient_boosting",
+    "GraphNetwork": "graph_network",
     "Hmc": "hmc",
     "InfiniteWidth": "infinite_width",
     "Laplace": "laplace",

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.warping import normal_ranks
 from search_spaces.architecture import Architecture
 from search_spaces.encodings import Encoding, paths
 from search_spaces.graph import graph_of
 from search_spaces.space import SearchSpace
 from search_spaces.walk import Call, Wiring
+
+if TYPE_CHECKING:
+    from predictors.predictor import Predictor
 
 FloatArray = NDArray[np.float64]
 
@@ -95,26 +99,72 @@ class Paths:
 class Quantities:
     """Numbers known before any training: exact costs (parameters, MACs), zero-cost scores.
 
+    They come in all units, and some have a few values far away from all others. So a column is brought to the scale on
+    which the finished trials are like draws of a standard normal distribution: the normal quantiles of their ranks,
+    between which it is interpolated: in logarithms where all of the trials have a value above 0 and the largest is more
+    than `WIDE` times the smallest. What lies beyond the trials counts as at most `BEYOND` further out than they do.
+
+    An architecture without a value (NaN, an infinity) counts as one with the smallest that a trial has: proxies are
+    larger where a network is better, and those that have no score rank last.
+
     Args:
         names: of the columns.
-        measure: n architectures -> shape (n, len(names)), finite; the same architecture always gets the same row.
+        measure: n architectures -> shape (n, len(names)); the same architecture always gets the same row.
     """
 
     names: tuple[str, ...]
     measure: Callable[[Sequence[Architecture]], FloatArray]
 
     def learn(self, space: SearchSpace, architectures: Sequence[Architecture]) -> Vectors:
-        """A column for each quantity; nothing is learnt from the trials."""
-        return Vectors(self.names, self._measured)
+        """A column for each quantity, on the scale of these trials."""
+        scales = [_scale(column) for column in self._measured(architectures).T]
+
+        def encode(asked: Sequence[Architecture]) -> FloatArray:
+            rows = self._measured(asked)
+            for column, scale in zip(rows.T, scales, strict=True):
+                column[:] = scale(column)
+            return rows
+
+        return Vectors(self.names, encode)
 
     def _measured(self, architectures: Sequence[Architecture]) -> FloatArray:
-        rows = np.asarray(self.measure(architectures), dtype=np.float64)
-        if rows.shape != (len(architectures), len(self.names)) or not np.isfinite(rows).all():
+        rows = np.array(self.measure(architectures), dtype=np.float64)
+        if rows.shape != (len(architectures), len(self.names)):
             raise ValueError(
-                f"the quantities {', '.join(self.names)} of {len(architectures)} architectures must be finite and of "
-                f"shape ({len(architectures)}, {len(self.names)}), got {rows!r:.200}"
+                f"the quantities {', '.join(self.names)} of {len(architectures)} architectures must be of shape "
+                f"({len(architectures)}, {len(self.names)}), got {rows.shape}"
             )
         return rows
+
+
+WIDE = 10.0
+"""Positive quantities that vary by more than this factor are compared by their logarithms."""
+
+BEYOND = 0.5
+"""How much further than the finished trials, in their standard deviations, a quantity may lie."""
+
+
+def _scale(seen: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """From a quantity to its place among those of n trials; see `Quantities`."""
+    known = seen[np.isfinite(seen)]
+    if not len(known):
+        return np.zeros_like
+    smallest, largest = float(known.min()), float(known.max())
+    wide = smallest > 0.0 and largest > WIDE * smallest
+
+    def prepared(values: FloatArray) -> FloatArray:
+        there = np.where(np.isfinite(values), values, smallest)
+        return np.log(np.maximum(there, smallest * np.finfo(np.float64).eps)) if wide else there
+
+    warp = normal_ranks(prepared(seen))
+    placed = warp.forward(prepared(seen))
+    edges = placed.min() - BEYOND, placed.max() + BEYOND
+
+    def scale(values: FloatArray) -> FloatArray:
+        within: FloatArray = np.clip(warp.forward(prepared(values)), *edges)
+        return within
+
+    return scale
 
 
 @dataclass(frozen=True)
@@ -131,6 +181,29 @@ class Beside:
             return np.concatenate([np.zeros((len(asked), 0)), *(vectors.of(asked) for vectors in learnt)], axis=1)
 
         return Vectors(tuple(name for vectors in learnt for name in vectors.names), encode)
+
+
+def knowing(predictor: Predictor, more: Features) -> Predictor:
+    """The same predictor, told more about architectures beside what it looks at; the members of a stack, each of them.
+
+    Raises:
+        ValueError: it is no dataclass with a field `beside`, `features` or `members`, so there is no way to tell it.
+    """
+    told: Any = predictor
+    known = {field.name for field in fields(told)} if is_dataclass(told) else set()
+    if "beside" in known:
+        told = replace(told, beside=more if told.beside is None else Beside((told.beside, more)))
+    elif "features" in known:
+        told = replace(told, features=Beside((told.features, more)))
+    elif "members" in known:
+        told = replace(told, members=tuple(knowing(member, more) for member in told.members))
+    if told is not predictor:
+        knows: Predictor = told
+        return knows
+    raise ValueError(
+        f"predictor {type(predictor).__name__} takes no features: it has no field 'features', 'beside' or 'members'; "
+        "use another one, gaussian_process for example, or leave features out"
+    )
 
 
 DECISIONS_AND_PATHS = Beside((Decisions(), Paths()))

@@ -70,10 +70,16 @@ class GaussianProcess:
         """What architectures are compared by; it remembers what it counted, for this predictor's next fits."""
         return Likeness(self.space, self.depth)
 
+    @cached_property
+    def _checked(self) -> set[Architecture]:
+        """Those that an earlier fit found to be of the space."""
+        return set()
+
     @on_one_thread
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> GaussianPosterior:
         """See `Predictor.fit`."""
-        values = checked_trials(self.space, architectures, losses)
+        values = checked_trials(self.space, architectures, losses, self._checked)
+        self._checked.update(architectures)
         kept = _kept(values, self.most)
         trials = [architectures[place] for place in kept.tolist()]
         values = values[kept]

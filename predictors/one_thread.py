@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -52,13 +53,20 @@ def _limit(with_torch: bool) -> _Limit:
     return _Limit()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, linear algebra of numpy, scipy and torch is on one thread; afterwards on as many as before."""
+    limit = _limit("torch" in sys.modules)
+    with limit, limit.openmp.limit(limits=1):
+        yield
+
+
 def on_one_thread(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """The same function, its linear algebra on one thread."""
 
     @wraps(function)
     def limited(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        limit = _limit("torch" in sys.modules)
-        with limit, limit.openmp.limit(limits=1):
+        with one_thread():
             return function(*args, **kwargs)
 
     return limited

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,9 +89,15 @@ class PredictorError(ValueError):
 
 
 def checked_trials(
-    space: SearchSpace, architectures: Sequence[Architecture], losses: Sequence[float] | FloatArray
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    losses: Sequence[float] | FloatArray,
+    known: Container[Architecture] = (),
 ) -> FloatArray:
-    """The losses as an array of shape (n,), once everything `Predictor.fit` promises to refuse was refused."""
+    """The losses as an array of shape (n,), once everything `Predictor.fit` promises to refuse was refused.
+
+    Architectures that are `known` to be of the space are not looked at again.
+    """
     values = np.asarray(losses, dtype=np.float64)
     if values.shape != (len(architectures),):
         raise PredictorError(f"{len(architectures)} architectures need as many losses, got an array of {values.shape}")
@@ -101,6 +107,8 @@ def checked_trials(
         place = int(np.flatnonzero(~np.isfinite(values))[0])
         raise PredictorError(f"loss {place} is {values[place]}; losses must be finite, leave failed trials out")
     for place, architecture in enumerate(architectures):
+        if architecture in known:
+            continue
         try:
             space.validate(architecture)
         except SpaceError as error:

@@ -5,9 +5,10 @@ Letters: k members, n trials, m architectures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,18 @@ class Stacked:
 
     Args:
         space: of the architectures.
-        members: modules of `predictors` (their predictor with its defaults), or predictors of the same space.
+        members: modules of `predictors` (their predictor with its defaults), tables of such a module's name and of
+            settings, or predictors of the same space.
         folds: for members that do not know what they would say without a trial.
         seed: of the folds.
     """
 
     space: SearchSpace
-    members: tuple[str | Predictor, ...] = ("gaussian_process", "random_forest", "gradient_boosting")
+    members: tuple[str | Mapping[str, Any] | Predictor, ...] = (
+        "gaussian_process",
+        "random_forest",
+        "gradient_boosting",
+    )
     _: KW_ONLY
     folds: int = 5
     seed: int = 0
@@ -56,7 +62,9 @@ class Stacked:
         object.__setattr__(
             self,
             "members",
-            tuple(_made(member, self.space) if isinstance(member, str) else member for member in self.members),
+            tuple(
+                _made(member, self.space) if isinstance(member, str | Mapping) else member for member in self.members
+            ),
         )
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> StackedPosterior:
@@ -64,7 +72,7 @@ class Stacked:
         values = checked_trials(self.space, architectures, losses)
         warp = learn_warp("ranks", values)
         scores = warp.forward(values)
-        members: list[Predictor] = [member for member in self.members if not isinstance(member, str)]
+        members: list[Predictor] = [member for member in self.members if not isinstance(member, str | Mapping)]
         posteriors = [member.fit(architectures, scores) for member in members]
         weights, widths = np.full(len(members), 1.0 / len(members)), np.ones(len(members))
         if len(set(architectures)) >= FEWEST and not (values == values[0]).all():
@@ -76,7 +84,15 @@ class Stacked:
             variances = np.maximum(np.stack([belief.variance for belief in told]), LEAST_VARIANCE)
             widths = np.maximum(((scores - means) ** 2 / variances).mean(axis=1), 1.0)
             weights = stacking_weights(means, variances * widths[:, None], scores)
-        return StackedPosterior(tuple(posteriors), weights, widths, warp, scores)
+        return StackedPosterior(
+            predictors=tuple(members),
+            members=tuple(posteriors),
+            weights=weights,
+            widths=widths,
+            warp=warp,
+            architectures=tuple(architectures),
+            scores=scores,
+        )
 
     def _left_out(
         self, member: Predictor, posterior: Posterior, architectures: Sequence[Architecture], scores: FloatArray
@@ -98,22 +114,26 @@ LEAST_VARIANCE = 1e-6
 """Of a belief, in units of the scores' variance."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StackedPosterior:
     """The mixture.
 
     Args:
+        predictors: what the members were fitted by.
         members: posteriors of scores.
         weights: shape (k,), not negative, their sum 1.
         widths: shape (k,), at least 1: what each member's variances are multiplied by.
         warp: from losses to scores.
+        architectures: n, of the trials.
         scores: shape (n,), of the trials.
     """
 
+    predictors: tuple[Predictor, ...]
     members: tuple[Posterior, ...]
     weights: FloatArray
     widths: FloatArray
     warp: Warp
+    architectures: tuple[Architecture, ...]
     scores: FloatArray
 
     @property
@@ -142,6 +162,26 @@ class StackedPosterior:
                 drawn[rows] = mean + np.sqrt(self.widths[place]) * away
         return self.warp.inverse(drawn)
 
+    def condition(self, architectures: Sequence[Architecture], losses: FloatArray) -> StackedPosterior:
+        """The mixture after more trials, for fantasies: its weights, widths and warp stay.
+
+        A member that can be conditioned is; another is fitted once to all trials, not fold by fold.
+        """
+        if not len(architectures):
+            return self
+        more = self.warp.forward(np.asarray(losses, dtype=np.float64))
+        trials, scores = (*self.architectures, *architectures), np.append(self.scores, more)
+
+        def conditioned(predictor: Predictor, member: Posterior) -> Posterior:
+            condition = getattr(member, "condition", None)
+            if condition is None:
+                return predictor.fit(trials, scores)
+            found: Posterior = condition(architectures, more)
+            return found
+
+        members = tuple(map(conditioned, self.predictors, self.members))
+        return replace(self, members=members, architectures=trials, scores=scores)
+
 
 def stacking_weights(means: FloatArray, variances: FloatArray, scores: FloatArray, steps: int = 200) -> FloatArray:
     """The weights of k normal beliefs about n scores under which their mixture makes the scores most likely.
@@ -161,10 +201,12 @@ def stacking_weights(means: FloatArray, variances: FloatArray, scores: FloatArra
     return np.asarray(weights / weights.sum())
 
 
-def _made(name: str, space: SearchSpace) -> Predictor:
+def _made(stated: str | Mapping[str, Any], space: SearchSpace) -> Predictor:
+    settings = {} if isinstance(stated, str) else dict(stated)
+    name = stated if isinstance(stated, str) else settings.pop("name", None)
     try:
         module = import_module(f"predictors.{name}")
-        found = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+        found = getattr(module, "".join(word.capitalize() for word in str(name).split("_")))
     except (ModuleNotFoundError, AttributeError):
         found = None
     if found is None or found is Stacked:
@@ -172,5 +214,8 @@ def _made(name: str, space: SearchSpace) -> Predictor:
             f"members: no predictor is called {name!r}; allowed are the modules of `predictors` that hold one, such as "
             "gaussian_process and random_forest, but not stacked"
         )
-    made: Predictor = found(space)
+    try:
+        made: Predictor = found(space, **settings)
+    except TypeError as error:
+        raise ValueError(f"members: {name!r}: {error}") from error
     return made

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.features import Vectors
-from predictors.kernels.likeness import Likeness
+from predictors.kernels.likeness import ON_EDGES, Likeness
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -39,13 +39,14 @@ class Structures:
     def learn(self, space: SearchSpace, architectures: Sequence[Architecture]) -> Vectors:
         """One column for each sub-tree and path that the finished trials have, then the decisions'."""
         likeness = _likeness(space, max(self.depth, 0))
-        columns = likeness.table(architectures).columns
+        table = likeness.table(architectures)
+        columns, features = table.columns, likeness.names(table)
         kept = [
             place
             for place, name in enumerate(likeness.components)
-            if (self.paths if name == "paths" else self.depth >= 0)
+            if name != ON_EDGES and (self.paths if name == "paths" else self.depth >= 0)
         ]
-        names = [f"{likeness.components[place]}: {feature}" for place in kept for feature in columns[place]]
+        names = [f"{likeness.components[place]}: {feature}" for place in kept for feature in features[place]]
         names += [
             coordinates.decision.path
             for coordinates in likeness.decision_points.coordinates
@@ -53,8 +54,8 @@ class Structures:
         ]
 
         def encode(asked: Sequence[Architecture]) -> FloatArray:
-            table = likeness.table(asked, columns)
-            return np.concatenate([*(table.counts[place].toarray() for place in kept), table.points], axis=1)
+            found = likeness.table(asked, columns)
+            return np.concatenate([*(found.counts[place].toarray() for place in kept), found.points], axis=1)
 
         return Vectors(tuple(names), encode)
 

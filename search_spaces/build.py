@@ -58,8 +58,8 @@ def build(
     checked = space.validate(architecture)
     piece = network_piece(space, space.decided(checked))
     try:
-        network, _ = _Builder(outputs, tuple(allow)).network(graph_of(piece), tuple(input_shape), "")
-    except _PlaceError as failure:
+        network, _ = Builder(outputs, tuple(allow)).network(graph_of(piece), tuple(input_shape), "")
+    except PlaceError as failure:
         shown = checked.to_json()
         if len(shown) > LONGEST_ARCHITECTURE:
             shown = f"{shown[:LONGEST_ARCHITECTURE]}… ({len(shown)} characters)"
@@ -69,12 +69,14 @@ def build(
     return network
 
 
-class _PlaceError(Exception):
-    """What failed at one place, without the architecture."""
+class PlaceError(Exception):
+    """What failed at one place, without the architecture; for the modules of this package."""
 
 
 @dataclass(frozen=True)
-class _Builder:
+class Builder:
+    """Makes the modules of decided pieces; see `build` for the rules, and for who calls the factories."""
+
     outputs: int
     allow: tuple[str, ...]
 
@@ -87,10 +89,10 @@ class _Builder:
             if node.call is not None:
                 shape = shapes[node.inputs[0]]
                 operations[index] = self.operation(node.call, shape, at)
-                shapes.append(_shape_after(operations[index], shape, f"{at}: {_factory_name(node.call)}"))
+                shapes.append(shape_after(operations[index], shape, f"{at}: {_factory_name(node.call)}"))
             else:
                 names = [graph.nodes[read].name or "the input" for read in node.inputs]
-                shapes.append(_combined_shape(node.kind, names, [shapes[read] for read in node.inputs], at))
+                shapes.append(combined_shape(node.kind, names, [shapes[read] for read in node.inputs], at))
         return GraphNetwork(graph, operations), shapes[graph.output]
 
     def operation(self, call: Call, input_shape: tuple[int, ...], place: str) -> nn.Module:
@@ -106,11 +108,11 @@ class _Builder:
             shown = ", ".join(
                 f"{name}={value!r}" for name, value in settings.items() if not isinstance(value, nn.Module)
             )
-            raise _PlaceError(
+            raise PlaceError(
                 f"{place}: {name}({shown}) failed on shape {input_shape}: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(module, nn.Module):
-            raise _PlaceError(f"{place}: {name} must give a torch.nn.Module, got {type(module).__name__}")
+            raise PlaceError(f"{place}: {name} must give a torch.nn.Module, got {type(module).__name__}")
         return module
 
     def setting(self, value: Any, input_shape: tuple[int, ...], place: str) -> Any:
@@ -129,7 +131,7 @@ class _Builder:
         if isinstance(factory, str):
             factory = load_object(factory, self.allow, ours=PLUG_INS["operation"])
         if not callable(factory):
-            raise _PlaceError(f"{place}: {call.op.factory} cannot be called; it is a {type(factory).__name__}")
+            raise PlaceError(f"{place}: {call.op.factory} cannot be called; it is a {type(factory).__name__}")
         return factory
 
     def filled_in(
@@ -146,7 +148,7 @@ class _Builder:
         return {**{name: value for name, value in known.items() if name in asked}, **settings}
 
 
-def _shape_after(module: nn.Module, shape: tuple[int, ...], who: str) -> tuple[int, ...]:
+def shape_after(module: nn.Module, shape: tuple[int, ...], who: str) -> tuple[int, ...]:
     """The shape a module gives to an example of `shape`."""
     example = torch.zeros(2, *shape)
     version = example._version
@@ -156,22 +158,22 @@ def _shape_after(module: nn.Module, shape: tuple[int, ...], who: str) -> tuple[i
     except MemoryError:
         raise
     except Exception as error:  # so is a module
-        raise _PlaceError(f"{who} failed on an input of shape {shape}: {type(error).__name__}: {error}") from error
+        raise PlaceError(f"{who} failed on an input of shape {shape}: {type(error).__name__}: {error}") from error
     if not isinstance(result, Tensor) or result.dim() < 1 or len(result) != 2:
         got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-        raise _PlaceError(f"{who} must give one tensor with the batch (here 2) as its first axis, got {got}")
+        raise PlaceError(f"{who} must give one tensor with the batch (here 2) as its first axis, got {got}")
     if example._version != version:
-        raise _PlaceError(f"{who} writes into its input, which others may read; make it work on a copy (inplace=False)")
+        raise PlaceError(f"{who} writes into its input, which others may read; make it work on a copy (inplace=False)")
     return tuple(result.shape[1:])
 
 
-def _combined_shape(kind: str, names: Sequence[str], shapes: Sequence[tuple[int, ...]], place: str) -> tuple[int, ...]:
+def combined_shape(kind: str, names: Sequence[str], shapes: Sequence[tuple[int, ...]], place: str) -> tuple[int, ...]:
     """The shape of a sum or concatenation; a disagreement names two nodes and their shapes."""
     for name, shape in zip(names, shapes, strict=True):
         kept = slice(None) if kind == "sum" else slice(1, None)
         if shape[kept] != shapes[0][kept] or len(shape) != len(shapes[0]):
             needed = "equal shapes" if kind == "sum" else "shapes that differ in the channels only"
-            raise _PlaceError(
+            raise PlaceError(
                 f"{place}: a {kind} needs {needed}, but {names[0]} gives {shapes[0]} and {name} gives {shape}"
             )
     return shapes[0] if kind == "sum" else (sum(shape[0] for shape in shapes), *shapes[0][1:])

@@ -19,6 +19,7 @@ PLUG_INS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "space": ("search_spaces.catalogue",),
         "operation": ("search_spaces.operations", "torch.nn"),
         "strategy": ("nas.strategies",),
+        "stopper": ("nas.stoppers",),
         "predictor": ("predictors",),
         "acquisition": ("nas.acquisitions",),
         "candidates": ("nas.candidates",),
@@ -29,7 +30,7 @@ PLUG_INS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Where the plug-ins of each kind lie among these.
 
 What a study names is called with settings that the study gives: were all our functions plug-ins, a stored data set
-could be "nas.study:delete_study" with the name of somebody else's study.
+could be "nas.studies:delete_study" with the name of somebody else's study.
 """
 
 _NAME = r"(?!__)[^\W\d]\w*"  # nothing behind two underscores is anybody's to name: __globals__, __subclasses__

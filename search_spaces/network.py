@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.graph import Graph
+from search_spaces.operations.convolution import ReluConvBatchNorm
+from search_spaces.operations.sum_relu import is_accelerated, is_observed, sum_and_relu, sum_relu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Step:
         inputs: the values it reads.
         value: the value it gives.
         expired: the values nobody reads afterwards.
+        rectifiers: of a "sum", the modules that begin with its ReLU.
+        needed: of a "sum", whether anybody reads it but those.
     """
 
     kind: str
@@ -30,6 +34,8 @@ class Step:
     inputs: tuple[int, ...]
     value: int
     expired: tuple[int, ...]
+    rectifiers: tuple[str, ...] = ()
+    needed: bool = True
 
 
 class GraphNetwork(nn.Module):
@@ -48,21 +54,37 @@ class GraphNetwork(nn.Module):
         names = module_names(graph.nodes[index].name for index in operations)
         index_name = dict(zip(operations, names, strict=True))
         self.operations = nn.ModuleDict({index_name[index]: module for index, module in operations.items()})
-        self.plan = _plan(graph, index_name)
+        rectifiers = {index for index, module in operations.items() if isinstance(module, ReluConvBatchNorm)}
+        self.plan = _plan(graph, index_name, rectifiers)
         self.output = graph.output
 
     def forward(self, x: Tensor) -> Tensor:
         """``batch x`` the input shape to ``batch x`` the output shape."""
         values = {0: x}
+        rectified: dict[int, Tensor] = {}  # the ReLU of a sum, where that was made together with it
         for step in self.plan:
-            inputs = [values[index] for index in step.inputs]
             if step.kind == "op":
-                values[step.value] = self.operations[step.operation](inputs[0])
+                module, read = self.operations[step.operation], step.inputs[0]
+                if read in rectified and isinstance(module, ReluConvBatchNorm):
+                    values[step.value] = module(rectified[read], rectified=True)
+                else:
+                    values[step.value] = module(values[read])
             else:
-                values[step.value] = combine(step.kind, inputs)
+                inputs = [values[index] for index in step.inputs]
+                if step.rectifiers and is_accelerated(inputs) and not self._is_observed(step.rectifiers):
+                    if step.needed:
+                        values[step.value], rectified[step.value] = sum_and_relu(inputs)
+                    else:
+                        rectified[step.value] = sum_relu(inputs)
+                else:
+                    values[step.value] = combine(step.kind, inputs)
             for index in step.expired:
-                del values[index]
+                values.pop(index, None)
+                rectified.pop(index, None)
         return values[self.output]
+
+    def _is_observed(self, operations: Sequence[str]) -> bool:
+        return is_observed(*(self.operations[name] for name in operations))
 
 
 def combine(kind: str, values: Sequence[Tensor]) -> Tensor:
@@ -101,11 +123,17 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _plan(graph: Graph, index_name: Mapping[int, str]) -> tuple[Step, ...]:
+def _plan(graph: Graph, index_name: Mapping[int, str], rectifiers: Set[int]) -> tuple[Step, ...]:
     last_use = {index: index for index in range(len(graph.nodes))}  # a value nobody reads expires at once
+    rectified: dict[int, list[str]] = {}
+    needed = {graph.output}
     for index, node in enumerate(graph.nodes):
         for read in node.inputs:
             last_use[read] = index
+            if index in rectifiers and graph.nodes[read].kind == "sum":
+                rectified.setdefault(read, []).append(index_name[index])
+            else:
+                needed.add(read)
     last_use[graph.output] = len(graph.nodes)
     return tuple(
         Step(
@@ -114,6 +142,8 @@ def _plan(graph: Graph, index_name: Mapping[int, str]) -> tuple[Step, ...]:
             inputs=node.inputs,
             value=index,
             expired=tuple(read for read, last in last_use.items() if last == index),
+            rectifiers=tuple(rectified.get(index, ())),
+            needed=index in needed,
         )
         for index, node in enumerate(graph.nodes)
         if node.kind != "input"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from predictors.bayesian_network.gaussian import GaussianFunction
 from predictors.bayesian_network.standardisation import Standardisation
-from predictors.bayesian_network.threads import one_thread
+from predictors.one_thread import one_thread
 from predictors.predictor import PredictorError
 
 FloatArray = NDArray[np.float64]

@@ -56,8 +56,8 @@ class Comparison:
         decisions = self.likeness.decision_points.groups
         if decisions or not (self.likeness.components or self.warps):
             found.append(decisions or (np.array([], dtype=np.int64),))  # nothing to compare: all are alike
-        if self.warps:
-            found.append(tuple(np.array([column]) for column in range(len(self.warps))))
+        if self.warps:  # all on one scale, so one length does; one for each is learnt badly from few trials
+            found.append((np.arange(len(self.warps)),))
         return tuple(found)
 
     @cached_property

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.kernels.matern import matern, matern_and_slope
+from predictors.kernels.matern import matern, matern_and_slope, matern_curvature
 
 FloatArray = NDArray[np.float64]
 
@@ -138,6 +138,22 @@ class Composition:
             return found
 
         return covariance, slopes
+
+    def graph_slopes(self, parameters: FloatArray, distances: Distances) -> tuple[tuple[FloatArray, FloatArray], ...]:
+        """For each graph component the covariance's first and second derivative by its distance, shapes pairs."""
+        weights, scales = self._split(parameters)
+        product = np.zeros(())
+        if self.has_product:
+            own = scales[self.graphs : self.graphs + self.groups[0]]
+            product = weights[-1] / self.graphs * matern(np.tensordot(1.0 / own, distances.vectors[0], 1))
+        found = []
+        for weight, scale, squared in zip(weights, scales, distances.graph, strict=False):
+            stretched = squared / scale
+            _, slope = matern_and_slope(stretched)
+            found.append(
+                ((weight + product) * slope / scale, (weight + product) * matern_curvature(stretched) / scale**2)
+            )
+        return tuple(found)
 
     def _split(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         values = np.exp(parameters)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize
+from scipy.spatial.distance import squareform
 
 from predictors.kernels.composition import Composition, Distances, condensed
 from predictors.one_thread import on_one_thread
@@ -30,8 +31,9 @@ LEAST_NOISE = 1e-6
 PRIOR_SD = 2.0
 """Of a log weight, a log noise, and half a log scale (a scale is a length squared) around where learning starts."""
 
-STEPS = 30
-"""The most steps of L-BFGS; the likelihood is flat around its top."""
+STEPS, TOLERANCE = 30, 1e-4
+"""The most steps of L-BFGS, and how little a step must gain, as a share, to be the last; the likelihood is flat around
+its top: what is left is a tenth of a nat of some hundred."""
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
 
@@ -62,18 +64,14 @@ def objective(
         scores: shape (n,).
         first: the prior's centre, of the parameters' shape.
     """
-    n = len(scores)
-    rows, columns = np.triu_indices(n, 1)
-    covariance = np.empty((n, n))
     above, slopes_of = composition.covariance_and_slopes(parameters[:-1], pairs)
-    covariance[rows, columns] = above
-    covariance[columns, rows] = above
+    covariance = squareform(above, checks=False)
     noise = float(np.exp(parameters[-1]))
     np.fill_diagonal(covariance, composition.variance(parameters[:-1]) + noise)
     lower = factor(covariance)
     explained = cho_solve((lower, True), scores, check_finite=False)
     inverse, _ = lapack.dpotri(lower, lower=True)  # its lower triangle
-    inner = inverse[columns, rows] - explained[rows] * explained[columns]
+    inner = squareform(inverse.T - explained[:, None] * explained, checks=False)  # reads what is above the diagonal
     diagonal = 0.5 * float(np.trace(inverse) - explained @ explained)
 
     width = np.full(len(parameters), PRIOR_SD)
@@ -105,6 +103,6 @@ def learn(composition: Composition, distances: Distances, scores: FloatArray) ->
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": STEPS, "maxfun": 2 * STEPS, "ftol": 1e-5},
+        options={"maxiter": STEPS, "maxfun": 2 * STEPS, "ftol": TOLERANCE},
     )
     return np.asarray(found.x)

@@ -33,3 +33,8 @@ def matern_and_slope(squared: FloatArray) -> tuple[FloatArray, FloatArray]:
     slope *= decay
     slope *= -5.0 / 6.0
     return correlation, slope
+
+
+def matern_curvature(squared: FloatArray) -> FloatArray:
+    """The second derivative of the correlation with respect to the squared distance: ``25 / 12 exp(-u)``."""
+    return np.asarray(25.0 / 12.0 * np.exp(-np.sqrt(5.0 * squared)))

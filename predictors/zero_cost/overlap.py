@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from predictors.zero_cost.activation_overlap import add_overlap
 from predictors.zero_cost.batch import Batch
 from predictors.zero_cost.error import ProxyError
 
@@ -19,8 +19,8 @@ RECTIFIERS = frozenset(
 )
 """PyTorch's operations that bend around zero; hardtanh only as ReLU6, from 0 up."""
 
-EXACT = 2**22
-"""Units per matrix product: sums of so many ones are exact in float32."""
+MOST_UNITS = 2**31 - 1
+"""What a count of 32 bits holds."""
 
 
 @torch.no_grad()
@@ -36,7 +36,10 @@ def overlap_kernel(network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     if not codes.units:
         known = ", ".join(sorted(name.strip("_") for name in RECTIFIERS))
         raise ProxyError(f"the network has no rectifier; needed is one of {known}")
-    return codes.kernel, codes.units
+    kernel = codes.kernel()
+    if (kernel.diagonal() != codes.units).any():
+        raise ProxyError("the input of a rectifier is NaN or infinite")
+    return kernel, codes.units
 
 
 class _Codes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class hook has no types
@@ -44,8 +47,10 @@ class _Codes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
 
     def __init__(self, examples: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.kernel = torch.zeros(examples, examples, dtype=torch.float64)
+        self.sum = torch.zeros(examples, examples, dtype=torch.float64)
         self.units = 0
+        self.counts = torch.zeros(examples, examples, dtype=torch.int32)  # where the network is; not in `sum` yet
+        self.counted = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -56,11 +61,17 @@ class _Codes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         return func(*args, **(kwargs or {}))
 
     def add(self, given: Tensor) -> None:
-        if len(given) != len(self.kernel):
+        if len(given) != len(self.sum):
             raise ProxyError(f"a rectifier's input of shape {tuple(given.shape)} has not the batch as its first axis")
-        if not math.isfinite(float(given.sum())) and not torch.isfinite(given).all():
-            raise ProxyError("the input of a rectifier is NaN or infinite")
-        signs = ((given > 0).float().flatten(1) - 0.5) * 2
-        self.units += signs.shape[1]
-        for part in torch.split(signs, EXACT, dim=1):  # (s s^T)_ij is the units alike minus the units that differ
-            self.kernel += ((part @ part.T).double().cpu() + part.shape[1]) / 2
+        units = given.numel() // len(given)
+        if self.counts.device != given.device or self.counted + units > MOST_UNITS:
+            self.sum = self.kernel()
+            self.counts = torch.zeros_like(self.counts, device=given.device)
+            self.counted = 0
+        add_overlap(self.counts, given)  # a GPU is not waited for
+        self.counted += units
+        self.units += units
+
+    def kernel(self) -> Tensor:
+        """All that was counted so far, on the CPU; the diagonal lacks what is not finite."""
+        return self.sum + self.counts.double().cpu()

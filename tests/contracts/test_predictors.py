@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from predictors import GaussianProcess, GradientBoosting, PathEnsemble, RandomForest, Stacked
+from predictors import GaussianProcess, GradientBoosting, GraphNetwork, PathEnsemble, RandomForest, Stacked
 from predictors.deep_ensemble import DeepEnsemble
 from predictors.deep_kernel import DeepKernel
 from predictors.hmc import Hmc
@@ -31,6 +31,7 @@ PREDICTORS: dict[str, Callable[[SearchSpace], Predictor]] = {
     "random_forest": lambda space: RandomForest(space, trees=12),
     "gradient_boosting": lambda space: GradientBoosting(space, members=3, trees=15),
     "path_ensemble": lambda space: PathEnsemble(space, hidden=(16,), steps=60),
+    "graph_network": lambda space: GraphNetwork(space, members=3, width=8, rounds=1, hidden=(16,), steps=40),
     "hmc": lambda space: Hmc(space, hidden=(8,), chains=2, warm_up=40, draws=16, leapfrog_steps=6),
     "sghmc": lambda space: Sghmc(space, hidden=(8,), chains=4, burn_in=150, draws=8, thinning=8),
     "deep_ensemble": lambda space: DeepEnsemble(space, hidden=(16,), members=3, steps=60, learning_rate=0.05),

@@ -129,6 +129,31 @@ def test_a_poor_member_of_a_stack_costs_little():
     assert error < error_alone + 0.1 * losses.std()
 
 
+def test_a_stack_is_conditioned_member_by_member_and_keeps_its_weights():
+    trials, pending, asked = drawn(LINE, 20), drawn(LINE, 2, seed=1), drawn(LINE, 6, seed=2)
+    losses = np.array([np.sin(5.0 * float(trial["x"])) for trial in trials])
+    process, forest = GaussianProcess(LINE), RandomForest(LINE, trees=10)
+    posterior = Stacked(LINE, members=(process, forest)).fit(trials, losses)
+    expected = posterior.predict(pending).mean + 0.1
+    both = posterior.condition(pending, expected)
+    assert (both.weights == posterior.weights).all()
+    assert (both.widths == posterior.widths).all()
+
+    scores = posterior.warp.forward(losses)
+    more = posterior.warp.forward(expected)
+    by_hand = [
+        process.fit(trials, scores).condition(pending, more),
+        forest.fit([*trials, *pending], np.append(scores, more)),
+    ]
+    for member, known in zip(both.members, by_hand, strict=True):
+        np.testing.assert_allclose(member.predict(asked).mean, known.predict(asked).mean, rtol=1e-9)
+    one_by_one = posterior.condition(pending[:1], expected[:1]).condition(pending[1:], expected[1:])
+    np.testing.assert_allclose(one_by_one.predict(asked).mean, both.predict(asked).mean, rtol=1e-9)
+    near, before = both.predict(pending).mean, posterior.predict(pending).mean
+    assert (near > before).all()
+    assert posterior.condition([], np.array([])) is posterior
+
+
 def test_members_are_named_or_given_and_unknown_names_are_refused():
     assert [type(member).__name__ for member in Stacked(CELLS).members] == [
         "GaussianProcess",

@@ -252,6 +252,22 @@ def test_quantities_known_in_advance_are_learnt_from():
     assert error < 0.4 * np.sqrt(np.mean((untold.predict(asked).mean - truth) ** 2))
 
 
+def test_what_is_carried_out_for_nothing_is_learnt_too():
+    costs = {"none": 0.0, "skip_connect": 0.1, "nor_conv_1x1": 1.0, "nor_conv_3x3": 2.0, "avg_pool_3x3": 0.5}
+    trials, asked = drawn(CELLS, 60), drawn(CELLS, 60, seed=1)
+    times, truth = (np.array([sum(costs[v] for v in a.values()) for a in some]) for some in (trials, asked))
+    mean = GaussianProcess(CELLS).fit(trials, times).predict(asked).mean
+    assert np.corrcoef(mean, truth)[0, 1] > 0.9
+
+
+def test_a_later_fit_refuses_what_is_not_of_the_space():
+    trials = drawn(CELLS, 4)
+    predictor = GaussianProcess(CELLS)
+    predictor.fit(trials, np.arange(4.0))
+    with pytest.raises(PredictorError, match="architecture 4"):
+        predictor.fit([*trials, sample(NUMBERS, np.random.default_rng(0))], np.arange(5.0))
+
+
 def test_of_many_trials_the_best_and_the_latest_stay():
     losses = np.array([5.0, 1.0, 9.0, 2.0, 8.0, 7.0, 6.0, 3.0])
     assert _kept(losses, 8).tolist() == list(range(8))

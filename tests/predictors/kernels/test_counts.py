@@ -8,7 +8,7 @@ import pytest
 
 from predictors.kernels.blocks import blocks
 from predictors.kernels.graph_counts import LONGEST_PATH, path_counts, subtree_counts
-from predictors.kernels.likeness import Likeness, graph_distances
+from predictors.kernels.likeness import ON_EDGES, Likeness, graph_distances
 from predictors.structures import Structures
 from search_spaces.canonical import canonical_key
 from search_spaces.catalogue.nas_bench_201 import EDGES, OPERATIONS, from_ids, nas_bench_201
@@ -99,7 +99,7 @@ def test_equal_computations_have_equal_counts():
     known = {}
     repeats = 0
     for cell in cells:
-        counts = Likeness(CELLS, 2).describe(cell).counts
+        *counts, _ = Likeness(CELLS, 2).describe(cell).counts  # the last ones are of the cell as it is drawn
         key = canonical_key(CELLS, cell)
         repeats += key in known
         assert known.setdefault(key, counts) == counts
@@ -110,6 +110,25 @@ def test_a_repeated_cell_counts_as_often_as_it_stands():
     cell = from_ids([3, 1, 2, 0, 4, 1])
     once, many = (Likeness(nas_bench_201(cells=n, stages=1), 1).describe(cell).counts[0] for n in (1, 4))
     assert many["nor_conv_3x3"] == pytest.approx(2.0 * once["nor_conv_3x3"])  # the root of four times as many
+
+
+def test_cells_are_apart_by_the_edges_on_which_they_differ_even_where_they_compute_the_same():
+    likeness = Likeness(CELLS, 0)
+    cells = [[0, 0, 0, 3, 1, 4], [3, 0, 0, 3, 1, 4], [3, 2, 0, 3, 4, 4]]  # nothing leaves node 1 but on the last edge
+    table = likeness.table([from_ids(ids) for ids in cells])
+    differ = [[sum(a != b for a, b in zip(first, second, strict=True)) for second in cells] for first in cells]
+    np.testing.assert_allclose(graph_distances(table, table)[likeness.components.index(ON_EDGES)], differ, atol=1e-12)
+
+
+def test_a_table_does_not_depend_on_what_was_described_before():
+    space, rng = nas_bench_201(), np.random.default_rng(6)
+    trials, others = [sample(space, rng) for _ in range(12)], [sample(space, rng) for _ in range(30)]
+    fresh, used = Likeness(space, 1), Likeness(space, 1)
+    used.table(others)
+    expected, found = fresh.table(trials), used.table(trials)
+    assert fresh.names(expected) == used.names(found)
+    for left, right in zip(expected.counts, found.counts, strict=True):
+        assert (left.toarray() == right.toarray()).all()
 
 
 def test_distances_are_those_of_dense_vectors():

@@ -1,0 +1,1 @@
+"""Networks that pass messages along the graphs of architectures: what `predictors.graph_network` is made of."""
