@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from search_spaces.operations.depthwise import convolved
 from search_spaces.operations.pooling import same_padding
 
 
@@ -31,9 +32,12 @@ class ReluConvBatchNorm(nn.Module):
         )
         self.normalization = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``."""
-        y: Tensor = self.normalization(self.convolution(self.activation(x)))
+    def forward(self, x: Tensor, rectified: bool = False) -> Tensor:
+        """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``.
+
+        With `rectified`, x is what the ReLU gave already: a `GraphNetwork` may make it together with a sum.
+        """
+        y: Tensor = self.normalization(self.convolution(x if rectified else self.activation(x)))
         return y
 
 
@@ -66,7 +70,7 @@ class ConvBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``."""
-        y: Tensor = self.normalization(self.convolution(x))
+        y: Tensor = self.normalization(convolved(self.convolution, x))
         return y if self.activation is None else self.activation(y)
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from search_spaces.operations.basic import Identity
 from search_spaces.operations.convolution import ConvBatchNorm, DepthwiseSeparable, ReluConvBatchNorm
+from search_spaces.operations.sum_relu import activated_sum
 
 
 class ReductionBlock(nn.Module):
@@ -44,8 +45,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``."""
-        y: Tensor = self.activation(self.second(self.first(x)) + self.shortcut(x))
-        return y
+        return activated_sum((self.second(self.first(x)), self.shortcut(x)), self.activation)
 
 
 class BottleneckBlock(nn.Module):
@@ -75,8 +75,7 @@ class BottleneckBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``."""
-        y: Tensor = self.activation(self.restore(self.spatial(self.reduce(x))) + self.shortcut(x))
-        return y
+        return activated_sum((self.restore(self.spatial(self.reduce(x))), self.shortcut(x)), self.activation)
 
 
 class SeparableBlock(nn.Module):

@@ -1,0 +1,49 @@
+"""register: tells PyTorch which operators have a CUDA implementation here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def register() -> bool:
+    """Register every implementation, if there is a GPU and a compiler; says whether they are. Once per process."""
+    if not torch.cuda.is_available():
+        return False
+    from workers.kernels.compile import CompilerMissing, Program, machine_code
+
+    major, minor = torch.cuda.get_device_capability()
+    try:
+        machine_code(Program("sum_relu", (("ELEMENT", "float"), ("COUNT", 2), ("KEEP", 0))), f"sm_{major}{minor}")
+    except CompilerMissing as missing:
+        logger.warning("PyTorch's own operations in place of CUDA kernels: %s", missing)
+        return False
+    for name, implementation in implementations().items():
+        _LIBRARY.impl(name, implementation, "CUDA")  # type: ignore[no-untyped-call]
+    return True
+
+
+def implementations() -> Mapping[str, Callable[..., Any]]:
+    """Operator of the namespace ``nas`` -> its CUDA implementation."""
+    from workers.kernels.activation_overlap import activation_overlap
+    from workers.kernels.depthwise_conv2d import depthwise_conv2d, depthwise_conv2d_backward
+    from workers.kernels.sum_relu import sum_relu, sum_relu_backward
+
+    return {
+        "activation_overlap": activation_overlap,
+        "depthwise_conv2d": depthwise_conv2d,
+        "depthwise_conv2d_backward": depthwise_conv2d_backward,
+        "sum_relu": sum_relu,
+        "sum_relu_backward": sum_relu_backward,
+    }
+
+
+_LIBRARY = torch.library.Library("nas", "FRAGMENT")  # type: ignore[no-untyped-call]
+"""What is registered lives as long as this does."""
