@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from predictors.predictor import Belief, Posterior
 from search_spaces.architecture import Architecture
@@ -75,3 +76,17 @@ class Acquisition(Protocol):
 def moments(belief: Belief, scale: float) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation, the latter at least `LEAST_SD` of the losses' spread."""
     return belief.mean, np.sqrt(np.maximum(belief.variance, (LEAST_SD * scale) ** 2))
+
+
+def averaged(acquisition: Acquisition, scores: Sequence[FloatArray]) -> FloatArray:
+    """(c,) the mean over several fantasies of what is pending: of what is gained, or of the loss.
+
+    Source: Snoek, Larochelle, Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    if acquisition.scale == "log":
+        gained: FloatArray = logsumexp(scores, axis=0) - np.log(len(scores))
+        return gained
+    mean: FloatArray = np.mean(scores, axis=0)
+    return mean

@@ -37,7 +37,7 @@ class HypervolumeImprovement:
     Source: Daulton, Balandat, Bakshy 2021, "Parallel Bayesian Optimization of Multiple Noisy Objectives with Expected
     Hypervolume Improvement" (qNEHVI), for one candidate after the other.
     Differs: candidates are compared, not moved along a gradient, so nothing is smoothed; those that gain nothing in any
-    draw are ordered by how far they stay behind the front.
+    draw are ordered by how far their means stay behind the front.
     """
 
     draws: int = 64
@@ -59,7 +59,8 @@ class HypervolumeImprovement:
         behind = gained <= 0.0
         scores = np.log(np.where(behind, 1.0, gained))
         if behind.any():
-            scores[behind] = BEHIND - shortfalls(known, drawn[:, behind], reference, outlook.scales).mean(axis=0)
+            front, others = (draws.mean(axis=0, keepdims=True) for draws in (known, drawn[:, behind]))
+            scores[behind] = BEHIND - shortfalls(front, others, reference, outlook.scales)[0]
         return scores
 
 

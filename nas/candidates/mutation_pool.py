@@ -47,6 +47,10 @@ class MutationPool:
 
     def best(self, ground: Ground, score: Score, rng: np.random.Generator) -> Candidate | None:
         """See `Candidates.best`."""
+        return self.pool(ground, rng).best(score)
+
+    def pool(self, ground: Ground, rng: np.random.Generator) -> Pool:
+        """What is scored."""
         pool = Pool(ground.untried)
         strays = round(self.random * self.count)
         parents = ground.parents[: self.parents]
@@ -61,4 +65,4 @@ class MutationPool:
                 child = varied(ground.space, child, rng)
             pool.add(Candidate(child, parent.lineage))
         pool.extend(strangers(ground, strays, rng))
-        return pool.best(score)
+        return pool

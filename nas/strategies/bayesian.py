@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,13 +17,14 @@ from nas.metric import Metric
 from nas.settings import Part, part
 from nas.strategies.checks import at_least, one_of
 from nas.strategies.designs import DESIGNS, latin_hypercube
+from nas.strategies.untrained import Untrained
 from nas.strategies.untried import Untried
 from nas.trial import Proposal
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.strategies.next_candidate import Parts, Recommendation, Search
+    from nas.strategies.next_candidate import Believed, Parts, Search
 
 Named = str | Mapping[str, Any]
 """A short name or ``module:object``, or a table of such a name and settings."""
@@ -45,11 +47,16 @@ class Bayesian:
         acquisition: what says how much a candidate is worth trying; by default `log_expected_improvement`, for two
             or three metrics `qlognehvi`, for more `qlognparego` (the boxes of a hypervolume become too many).
         candidates: where the best candidate is looked for.
+        features: quantities known before any training that the predictor is told as well: a list of names, or a table
+            of the settings of `nas.strategies.untrained.Untrained`. They become attributes of the trials. Every
+            candidate that is looked at is measured: counting `macs` and `parameters` takes a millisecond, a proxy as
+            long as `nas score` says.
         initial: trials of the design; those a person enqueued count.
         design: "latin_hypercube" or "random".
         pending: "believe" takes a pending trial to give the mean of what is believed, "draw" a draw of it, "ignore"
             only keeps it from being proposed again. Acquisitions that draw (Thompson) spread by themselves: for them
             nothing is taken in.
+        fantasies: with pending "draw", the score is the mean over so many draws of all that is pending.
         warp: "half_ranks" keeps hopeless losses from drowning the good ones (`lessons.half_ranks`), "none" learns
             them as they are.
         most: so many trials are learnt from at most; see `lessons.lessons` for which.
@@ -62,14 +69,16 @@ class Bayesian:
     predictor: Named = field(default="gaussian_process", hash=False)
     acquisition: Named | None = field(default=None, hash=False)
     candidates: Named = field(default="mutation_pool", hash=False)
+    features: Sequence[Named] | Mapping[str, Any] | None = field(default=None, hash=False)
     initial: int = 10
     design: Literal["latin_hypercube", "random"] = "latin_hypercube"
     pending: Literal["believe", "draw", "ignore"] = "believe"
+    fantasies: int = 1
     warp: Literal["half_ranks", "none"] = "half_ranks"
     most: int = 1000
     per_second: bool = False
     #: the acquisition of one metric, where none is named
-    usual: ClassVar[str] = "log_expected_improvement"
+    usual: ClassVar[Named] = "log_expected_improvement"
     #: packages beside ours that the parts may be imported from; no setting, since a study's row could give itself any
     _allow: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
@@ -78,9 +87,13 @@ class Bayesian:
             catalogue.path_of(kind, self.part(kind).name)
         at_least("initial", self.initial, 1)
         at_least("most", self.most, 2)
+        at_least("fantasies", self.fantasies, 1)
+        if self.fantasies > 1 and self.pending != "draw":
+            raise ValueError(f"fantasies are averaged with pending 'draw' only, got pending {self.pending!r}")
         one_of("design", self.design, DESIGNS)
         one_of("pending", self.pending, ("believe", "draw", "ignore"))
         one_of("warp", self.warp, ("half_ranks", "none"))
+        _ = self._features
         if not isinstance(self.per_second, bool):
             raise ValueError(f"per_second must be true or false, got {self.per_second!r}")
 
@@ -92,22 +105,27 @@ class Bayesian:
 
     def part(self, kind: str, metrics: int = 1) -> Part:
         """The name and settings of one of `PARTS`, for a study of so many metrics."""
-        default = {
-            "predictor": "gaussian_process",
-            "acquisition": self.usual if metrics == 1 else "qlognehvi" if metrics <= 3 else "qlognparego",
-            "candidates": "mutation_pool",
-        }[kind]
+        (own,) = (field for field in fields(self) if field.name == kind)
+        usual = own.default_factory() if callable(own.default_factory) else own.default
+        if kind == "acquisition":
+            usual = self.usual if metrics == 1 else "qlognehvi" if metrics <= 3 else "qlognparego"
         given = getattr(self, kind)
-        return part({} if given is None else given, kind, default=default)
+        return part(usual if given is None else given, kind, default=part(usual, kind).name)
 
     def check(self, space: SearchSpace, metrics: Sequence[Metric]) -> None:
         """Make all parts, for a study of this space and these metrics; `ValueError` says what does not fit."""
-        self._parts(space, len(metrics))
+        parts = self._parts(space, len(metrics))
+        if self._features is not None:
+            from predictors.features import Decisions, knowing
+
+            self._features.check(space, self._allow)
+            knowing(parts.predictor, Decisions())  # refuses a predictor that cannot be told anything
 
     def propose(self, history: History, count: int, rng: np.random.Generator) -> Sequence[Proposal]:
         """See `Strategy.propose`."""
         untried = Untried(history)
         proposals: list[Proposal] = []
+        features = self._features
         search: Search | None = None
         while len(proposals) < count and not untried.is_exhausted:
             number = len(history) + len(proposals)
@@ -125,16 +143,14 @@ class Bayesian:
                 architecture = untried.random(rng)
             if architecture is None:
                 break
-            proposals.append(Proposal(architecture=untried.take(architecture), lineage=lineage))
+            notes = {} if features is None else features.notes(history, architecture, self._allow)
+            proposals.append(Proposal(architecture=untried.take(architecture), lineage=lineage, attributes=notes))
         return proposals
 
-    def recommend(self, history: History) -> Recommendation | None:
-        """The feasible trial with the best posterior mean of the first metric; None while nothing can be learnt.
-
-        Not the best measurement, which under noise is mostly luck.
-        """
+    def believed(self, history: History) -> Believed | None:
+        """What is believed of the finished trials; None while fewer than two have completed."""
         search = self._search(history)
-        return None if search is None else search.recommendation()
+        return None if search is None else search.believed()
 
     def _parts(self, space: SearchSpace, metrics: int) -> Parts:
         from nas.strategies.next_candidate import Parts  # heavy: what it imports is needed once there is a model
@@ -147,6 +163,22 @@ class Bayesian:
             per_second=self.per_second,
         )
 
+    def _telling(self, history: History) -> Parts:
+        """The parts, the predictor told the features of this history's architectures."""
+        parts, features = self._parts(history.space, len(history.metrics)), self._features
+        if features is None:
+            return parts
+        from predictors.features import Quantities, knowing
+
+        names = features.columns(history, self._allow)
+        measure = partial(features.values, history, allow=self._allow)
+        return replace(parts, predictor=knowing(parts.predictor, Quantities(names, measure)))
+
+    @property
+    def _features(self) -> Untrained | None:
+        """What the predictor is told beside the decisions; None for nothing."""
+        return Untrained.of(self.features, "features") if self.features else None
+
     def _search(self, history: History) -> Search | None:
         """The search for the next candidate; None while there is too little to learn from."""
         if len(history.finished.completed) < 2:
@@ -154,8 +186,16 @@ class Bayesian:
         from nas.strategies.next_candidate import Search
 
         # the parts stay for the whole study, for what they remember of architectures (encodings)
-        parts = history.cached((*self._key, "parts"), lambda: self._parts(history.space, len(history.metrics)))
-        return Search.begin(parts, history, key=self._key, most=self.most, warp=self.warp, pending=self.pending)
+        parts = history.cached((*self._key, "parts"), lambda: self._telling(history))
+        return Search.begin(
+            parts,
+            history,
+            key=self._key,
+            most=self.most,
+            warp=self.warp,
+            pending=self.pending,
+            fantasies=self.fantasies,
+        )
 
     def _designed(self, history: History, number: int) -> Architecture | None:
         """The design's architecture for trial `number`; None where the design is to draw at random."""

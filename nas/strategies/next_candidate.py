@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas import catalogue
-from nas.acquisitions.acquisition import Acquisition, FloatArray
+from nas.acquisitions.acquisition import Acquisition, FloatArray, Outlook, averaged
 from nas.acquisitions.feasibility import combined, log_probability_feasible
 from nas.candidates.ground import Candidate, Candidates, Ground
 from nas.history import History
@@ -67,36 +68,55 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """What a search found, as far as can be known.
+class Believed:
+    """What is believed of the n trials that were learnt from, their own measurements included. m metrics.
 
     Args:
-        number: of the trial.
-        loss: what is believed of its first metric, to be minimised, without the noise of an evaluation.
-        sd: standard deviation of that belief.
+        positions: (n,) of finished trials, in completion order.
+        means: (n, m) of the losses, without the noise of an evaluation.
+        sds: (n, m) standard deviations of those beliefs.
     """
 
-    number: int
-    loss: float
-    sd: float
+    positions: NDArray[np.int64]
+    means: FloatArray
+    sds: FloatArray
 
 
 class Search:
     """The search for one candidate after the other, within one call of `propose`."""
 
-    def __init__(self, parts: Parts, history: History, beliefs: Beliefs, pending: Pending) -> None:
+    def __init__(
+        self, parts: Parts, history: History, beliefs: Beliefs, pending: Pending = "believe", fantasies: int = 1
+    ) -> None:
         self._parts = parts
         self._history = history
         self._pending = pending
-        self._expectation = Expectation.of(beliefs)
+        self._expectations = (Expectation.of(beliefs),) * (fantasies if pending == "draw" else 1)
 
     @classmethod
     def begin(
-        cls, parts: Parts, history: History, *, key: Hashable, most: int, warp: Warp, pending: Pending
+        cls,
+        parts: Parts,
+        history: History,
+        *,
+        key: Hashable,
+        most: int,
+        warp: Warp,
+        pending: Pending,
+        fantasies: int = 1,
     ) -> Self | None:
         """After all finished trials; None while there is too little to learn from.
 
         What was fitted is kept for as long as nothing more finishes.
+
+        Args:
+            parts: of the search.
+            history: all that is known.
+            key: of what is kept in `history.cache`.
+            most: so many trials are learnt from.
+            warp: see `lessons`.
+            pending: how pending trials are taken in.
+            fantasies: where they are drawn, the score is the mean over so many draws of them all.
         """
         slot, finished = (key, "beliefs"), len(history.finished)
         kept = history.cache.get(slot)
@@ -105,7 +125,7 @@ class Search:
             kept = history.cache[slot] = (finished, made)
         beliefs: Beliefs | None = kept[1]
         how: Pending = "ignore" if parts.acquisition.scale == "drawn" else pending
-        return None if beliefs is None else cls(parts, history, beliefs, how)
+        return None if beliefs is None else cls(parts, history, beliefs, how, fantasies)
 
     def next(self, untried: Untried, chosen: Sequence[Architecture], rng: np.random.Generator) -> Candidate | None:
         """The best candidate that was found; None if there was none.
@@ -116,41 +136,42 @@ class Search:
             rng: for all that is drawn.
         """
         pending = [*(trial.architecture for trial in self._history.pending.trials), *chosen]
-        new = pending[len(self._expectation.pending) :]
-        self._expectation = self._expectation.taking_in(new, self._pending, rng)
-        outlook, parents = self._expectation.outlook(self._history)
-        beliefs, acquisition = self._expectation.beliefs, self._parts.acquisition
-        limits = np.full_like(outlook.limits, np.inf) if acquisition.keeps_limits else outlook.limits
-        is_limited = beliefs.failures is not None or bool(np.isfinite(limits).any())
+        new = pending[len(self._expectations[0].pending) :]
+        self._expectations = tuple(expectation.taking_in(new, self._pending, rng) for expectation in self._expectations)
+        outlooks, parents = zip(*(each.outlook(self._history) for each in self._expectations), strict=True)
+        seed = int(rng.integers(2**63))
+        beliefs, acquisition = self._expectations[0].beliefs, self._parts.acquisition
 
-        def score(candidates: Sequence[Architecture]) -> FloatArray:
-            scores = acquisition.score(outlook, candidates, rng)
+        def score_in(outlook: Outlook, candidates: Sequence[Architecture]) -> FloatArray:
+            # what is drawn is drawn from the same numbers in every call, so that scores of several calls compare
+            scores = acquisition.score(outlook, candidates, np.random.default_rng(seed))
             if beliefs.seconds is not None:
                 scores = scores - beliefs.seconds.predict(candidates).mean
-            if is_limited:
+            limits = np.full_like(outlook.limits, np.inf) if acquisition.keeps_limits else outlook.limits
+            if beliefs.failures is not None or np.isfinite(limits).any():
                 feasible = log_probability_feasible(outlook, limits, beliefs.failures, candidates)
                 scores = combined(acquisition, scores, feasible)
+            return scores
+
+        def score(candidates: Sequence[Architecture]) -> FloatArray:
+            scores = averaged(acquisition, [score_in(outlook, candidates) for outlook in outlooks])
             if np.isnan(scores).any():
                 place = int(np.flatnonzero(np.isnan(scores))[0])
                 raise PredictorError(
                     f"the score of {candidates[place].to_json()} is not a number; its predictor must believe in finite "
-                    f"losses, got {outlook.posteriors[0].predict([candidates[place]])}"
+                    f"losses, got {outlooks[0].posteriors[0].predict([candidates[place]])}"
                 )
             return scores
 
-        ground = Ground(space=self._history.space, untried=untried, parents=parents)
+        ground = Ground(space=self._history.space, untried=untried, parents=parents[0])
         return self._parts.candidates.best(ground, score, rng)
 
-    def recommendation(self) -> Recommendation | None:
-        """The feasible finished trial with the best posterior mean; None if none is feasible."""
-        beliefs, finished = self._expectation.beliefs, self._history.finished
-        feasible = np.flatnonzero(finished.is_feasible[beliefs.learnt.positions]).tolist()
-        if not feasible:
-            return None
-        belief = beliefs.posteriors[0].predict([beliefs.architectures[place] for place in feasible])
-        best = int(belief.mean.argmin())
-        return Recommendation(
-            number=int(finished.numbers[beliefs.learnt.positions[feasible[best]]]),
-            loss=float(belief.mean[best]),
-            sd=float(np.sqrt(belief.variance[best])),
+    def believed(self) -> Believed:
+        """What is believed of the finished trials, nothing that is pending taken in."""
+        beliefs = self._expectations[0].beliefs
+        predicted = [posterior.predict(beliefs.architectures) for posterior in beliefs.posteriors]
+        return Believed(
+            positions=beliefs.learnt.positions,
+            means=np.stack([belief.mean for belief in predicted], axis=1),
+            sds=np.sqrt(np.stack([belief.variance for belief in predicted], axis=1)),
         )

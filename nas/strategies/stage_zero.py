@@ -1,21 +1,30 @@
-"""Stage zero: any strategy, begun with the architectures that zero-cost proxies like best."""
+"""Stage zero: any strategy, guided by what zero-cost proxies like."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from nas import catalogue
 from nas.history import History
+from nas.metric import Metric
+from nas.recommended import beliefs
 from nas.settings import part
 from nas.strategies.checks import at_least
 from nas.strategies.strategy import Strategy
+from nas.strategies.untrained import Untrained
 from nas.strategies.untried import Untried
 from nas.trial import Proposal
 from search_spaces.architecture import Architecture
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.strategies.next_candidate import Believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,106 +33,146 @@ class StageZero:
 
     The candidates, the batch and the weights come from the study's seed, so the ranking is the study's own. It is
     computed when the first proposal is made, on one thread, and kept in `history.cache`; that takes `candidates` times
-    the seconds that `nas score` reports. The space must describe a network.
+    the seconds that `nas score` reports. With `best_of` the proxies keep their say: of so many architectures that the
+    other strategy would try next, the best by the ranks among them is tried; those passed over may come again. What a
+    proxy gave becomes an attribute of the trial, "proxies".
+
+    With `strategy` "bayesian" it is that strategy's initial design: its own begins only where `initial` is larger.
 
     Args:
-        data: name or path of the data set that networks are scored on, or a table of its name and settings.
+        data: name or path of the data set that networks are scored on, or a table of its name and settings; the study's
+            own unless given.
         strategy: name or path of the one that takes over, or a table of its name and settings.
-        initial: so many trials are of the ranking.
+        initial: so many trials are of the ranking; 0 for none.
         candidates: so many different networks are drawn and ranked.
-        proxies: see `predictors.zero_cost.catalogue`; by default the four of AZ-NAS.
+        best_of: a proposal of the other strategy is the best of so many; 1 leaves them as they are. Promotions and
+            repeats are never passed over. Where the other strategy has no more, those passed over follow.
+        proxies: by default the four of AZ-NAS; see `nas.strategies.untrained.Untrained`. A space that describes no
+            network needs look-ups.
         examples: in the batch.
         gaussian: standard normal inputs in place of the data's.
-
-    What the settings name outside our packages is imported only where NAS_ALLOW allows it: settings come from the
-    study's row, which anybody may have written.
 
     Source: Mellor et al., Neural Architecture Search without Training, arXiv:2006.04647v3, section 4 (AREA: evolution
     whose first population is chosen so).
     """
 
-    data: str | Mapping[str, Any]
-    strategy: str | Mapping[str, Any] = "regularized_evolution"
+    data: str | Mapping[str, Any] | None = field(default=None, hash=False)
+    strategy: str | Mapping[str, Any] = field(default="regularized_evolution", hash=False)
     initial: int = 20
     candidates: int = 200
-    proxies: Sequence[str] = ()
+    best_of: int = 1
+    proxies: Sequence[str | Mapping[str, Any]] = field(default=(), hash=False)
     examples: int = 64
     gaussian: bool = False
+    #: packages beside ours that code may be imported from; no setting, since a study's row could give itself any
+    _allow: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        from predictors.zero_cost.catalogue import checked_names
-
-        for name in ("initial", "candidates", "examples"):
+        at_least("initial", self.initial, 0)
+        for name in ("candidates", "best_of"):
             at_least(name, getattr(self, name), 1)
         if self.initial > self.candidates:
             raise ValueError(f"initial must be at most candidates ({self.candidates}), got {self.initial!r}")
-        if self.proxies:
-            checked_names(self.proxies)
-        part(self.data, "data")
-        _ = self._follower
+        _ = self._scores
+        stated = part(self.strategy, "strategy")
+        catalogue.path_of("strategy", stated.name)
+        if ":" not in stated.name:
+            _ = self._follower  # ours: its settings can be checked before anything is allowed
+
+    def allowing(self, allow: tuple[str, ...]) -> Self:
+        """The same strategy, whose parts may be imported from these packages beside ours."""
+        made = copy(self)
+        object.__setattr__(made, "_allow", allow)
+        return made
+
+    def check(self, space: SearchSpace, metrics: Sequence[Metric]) -> None:
+        """`ValueError` says what does not fit a study of this space and these metrics."""
+        self._scores.check(space, self._allow)
+        follower: Any = self._follower
+        if hasattr(follower, "check"):
+            follower.check(space, metrics)
 
     def propose(self, history: History, count: int, rng: np.random.Generator) -> Sequence[Proposal]:
         """See `Strategy.propose`."""
-        untried = Untried(history)
-        wanted = min(count, max(0, self.initial - history.next_number))
-        proposals: list[Proposal] = []
-        for architecture in self._ranking(history) if wanted else ():
-            if len(proposals) == wanted:
-                break
-            if architecture in untried:
-                proposals.append(Proposal(architecture=untried.take(architecture)))
+        proposals = list(islice(self._ranked(history), min(count, max(0, self.initial - history.next_number))))
         if len(proposals) < count:
             # it does not know the ones above, so it is asked for as many more as could be among them
             taken = {proposal.architecture for proposal in proposals}
-            further = self._follower.propose(history, count, rng)
-            new = [proposal for proposal in further if proposal.architecture not in taken]
-            proposals += new[: count - len(proposals)]
+            further = self._follower.propose(history, count * self.best_of, rng)
+            new = (proposal for proposal in further if proposal.architecture not in taken)
+            proposals += islice(self._chosen(history, new), count - len(proposals))
         return proposals
 
-    @property
-    def _follower(self) -> Strategy:
-        from nas import catalogue
-        from nas.spec import allowed
+    def believed(self, history: History) -> Believed | None:
+        """What the other strategy believes of the finished trials; where it has no predictor, what `Bayesian` does."""
+        return beliefs(self._follower, history, allow=self._allow)
 
-        stated = part(self.strategy, "strategy")
-        found: Strategy = catalogue.load("strategy", stated.name, stated.settings, allow=allowed(()))
-        return found
+    def _ranked(self, history: History) -> Iterator[Proposal]:
+        """Untried candidates, the best first."""
+        untried = Untried(history)
+        for architecture in self._ranking(history):
+            if architecture in untried:
+                yield Proposal(architecture=untried.take(architecture), attributes=self._notes(history, architecture))
+
+    def _chosen(self, history: History, proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+        """The best of each `best_of` new architectures, in their order; where there are no more, those passed over."""
+        if self.best_of == 1:
+            yield from proposals
+            return
+        group: list[Proposal] = []
+        passed_over: list[Proposal] = []
+        for proposal in proposals:
+            if proposal.promoted_from is not None or proposal.repeat:
+                yield proposal
+                continue
+            group.append(proposal)
+            if len(group) == self.best_of:
+                best, *others = self._sorted(history, group)
+                yield best
+                passed_over += others
+                group = []
+        yield from self._sorted(history, [*passed_over, *group])
+
+    def _sorted(self, history: History, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """The best first, each with its scores."""
+        order = self._order(history, [proposal.architecture for proposal in proposals]) if proposals else []
+        return [
+            replace(
+                proposals[place],
+                attributes={**proposals[place].attributes, **self._notes(history, proposals[place].architecture)},
+            )
+            for place in order
+        ]
 
     def _ranking(self, history: History) -> Sequence[Architecture]:
         """The candidates, the best first; the same whenever it is computed."""
-        from nas.scoring import make_scorer, sample_networks, score_architectures
-        from nas.spec import allowed
-        from predictors.zero_cost.catalogue import AZ_NAS
-        from workers.datasets import load_dataset
+        from nas.scoring import sample_networks
 
-        key = ("stage_zero", repr(self))
-        if key not in history.cache:
-            stated = part(self.data, "data")
-            scorer = make_scorer(
-                history.space,
-                load_dataset(stated.name, allow=allowed(()), **stated.settings),
-                proxies=tuple(self.proxies) or AZ_NAS,
-                examples=self.examples,
-                gaussian=self.gaussian,
-                seed=history.seed,
-                allow=allowed(()),
-            )
+        def ranked() -> Sequence[Architecture]:
             drawn = list(sample_networks(history.space, self.candidates, history.seed))
-            with _one_thread():
-                table = score_architectures(scorer, drawn)
-            history.cache[key] = tuple(drawn[at] for at in table.order)
-        ranking: Sequence[Architecture] = history.cache[key]
-        return ranking
+            return tuple(drawn[place] for place in self._order(history, drawn))
 
+        return history.cached(("stage_zero", repr(self)), ranked)
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, torch adds up in the same order on every machine of one kind."""
-    import torch
+    def _order(self, history: History, architectures: Sequence[Architecture]) -> list[int]:
+        """Places of the architectures, the best first; of equal ones the first."""
+        from predictors.zero_cost.ranking import rank_aggregate
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        values = self._scores.values(history, architectures, self._allow)
+        order: list[int] = np.argsort(-rank_aggregate(values), kind="stable").tolist()
+        return order
+
+    def _notes(self, history: History, architecture: Architecture) -> Mapping[str, Any]:
+        return self._scores.notes(history, architecture, self._allow)
+
+    @property
+    def _scores(self) -> Untrained:
+        from predictors.zero_cost.catalogue import AZ_NAS
+
+        return Untrained(names=self.proxies or AZ_NAS, data=self.data, examples=self.examples, gaussian=self.gaussian)
+
+    @property
+    def _follower(self) -> Strategy:
+        stated = part(self.strategy, "strategy")
+        found: Strategy = catalogue.load("strategy", stated.name, stated.settings, allow=self._allow)
+        return found

@@ -29,6 +29,7 @@ class Strategy(Protocol):
             rng: made from (study seed, number of the first proposal).
 
         Returns:
-            Fewer than `count`, or none, only when the space has nothing left that was not tried.
+            Fewer than `count`, or none, only when the space has nothing left that was not tried, or when trials that
+            are pending must finish first.
         """
         ...

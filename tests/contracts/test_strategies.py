@@ -10,6 +10,7 @@ import pytest
 
 from nas import catalogue
 from nas.metric import Metric
+from nas.strategies.bayesian import Bayesian
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.moves import size
 from search_spaces.nodes import Integer
@@ -17,8 +18,10 @@ from search_spaces.space import SearchSpace
 from tests.nas.recomputed import proposed_again
 from tests.nas.strategies.simulated import CONDITIONAL, FLAT, FLOATS, Simulated, mixed_outcome, search
 
-FITTED = {"optuna", "bayesian", "bananas", "nas_bowl"}
-"""Their models are fitted to all trials."""
+PRESETS = ("auto", "bananas", "nas_bowl", "boshnas", "weak_nas")
+"""`Bayesian` with other defaults and nothing more, as a test makes sure: what they do is tested with `bayesian`."""
+FITTED = {"optuna", "kde", "asha", "bohb", "bayesian"}
+"""Their models are fitted to all trials, or all trials of a level are sorted for each promotion."""
 
 QUICK = "tests.nas.strategies.small_process:SmallProcess"
 FEW = {"name": "mutation_pool", "count": 20}
@@ -27,12 +30,25 @@ SMALL: dict[str, dict[str, Any]] = {
     "regularized_evolution": {"population": 8, "tournament": 3},
     "local_search": {"initial": 3},
     "nsga2": {"population": 5},
+    "kde": {"good": 0.3, "candidates": 16},
+    **{
+        name: {"strategy": {"name": "regularized_evolution", "population": 8, "tournament": 3}, "enough": 4}
+        for name in ("asha", "successive_halving", "hyperband")
+    },
+    "bohb": {"strategy": {"name": "kde", "random": 0.2, "candidates": 8}, "enough": 7},
     "optuna": {"settings": {"n_startup_trials": 5, "n_ei_candidates": 8}},
-    **{name: {"predictor": QUICK, "initial": 6, "candidates": FEW} for name in ("bayesian", "bananas", "nas_bowl")},
+    **{name: {"predictor": QUICK, "initial": 6, "candidates": FEW} for name in ("bayesian", *PRESETS)},
+    "weak_nas": {"predictor": QUICK, "initial": 6, "candidates": {"count": 20, "share": 0.2}},
+    "stage_zero": {
+        "proxies": ["tests.nas.strategies.look_ups:PERFECT"],
+        **{"initial": 5, "candidates": 20, "best_of": 2},
+        "strategy": {"name": "regularized_evolution", "population": 8, "tournament": 3},
+    },
 }
 """Settings under which a strategy shows all it does within a few trials; the others run with their defaults."""
 
 NAMES = catalogue.names("strategy")
+OWN = [name for name in NAMES if name not in PRESETS]
 SPACES = {"flat": FLAT, "conditional": CONDITIONAL, "floats": FLOATS, "nas_bench_201": nas_bench_201()}
 METRICS = {
     "one": (Metric("error"),),
@@ -51,13 +67,13 @@ def told(proposals: Any) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("metrics", METRICS)
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_proposals_are_valid_and_distinct_whatever_becomes_of_them(name, space, metrics):
     study = Simulated(SPACES[space], METRICS[metrics], seed=4)
     strategy = make(name)
     architectures = search(study, strategy, 26, mixed_outcome)
     assert len(architectures) == min(26, size(SPACES[space])) or name == "grid"
-    assert len(set(architectures)) == len(architectures)
+    assert len(set(study.begun())) == len(study.begun())
     for number, architecture in enumerate(architectures):
         assert SPACES[space].validate(architecture) == architecture
         assert all(0 <= parent < number for parent in study.history().trial(number).lineage)
@@ -66,7 +82,7 @@ def test_proposals_are_valid_and_distinct_whatever_becomes_of_them(name, space, 
 @pytest.mark.slow
 @pytest.mark.parametrize("metrics", METRICS)
 @pytest.mark.parametrize("space", ["conditional", "floats"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_killing_between_any_two_proposals_changes_nothing(name, space, metrics):
     unkilled = Simulated(SPACES[space], METRICS[metrics], seed=1)
     search(unkilled, make(name), 16, mixed_outcome)
@@ -78,7 +94,7 @@ def test_killing_between_any_two_proposals_changes_nothing(name, space, metrics)
     assert killed.rows == unkilled.rows
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_batches_with_pending_trials_are_distinct_and_the_same_after_a_kill(name):
     study, strategy = Simulated(FLOATS, METRICS["two"], seed=8), make(name)
     history, chance = study.history(), np.random.default_rng(0)
@@ -94,11 +110,10 @@ def test_batches_with_pending_trials_are_distinct_and_the_same_after_a_kill(name
         study.run(pending[0])
         for number in chance.permutation(pending)[: max(0, len(pending) - 3)]:
             study.finish(int(number), mixed_outcome(int(number)))
-    architectures = [study.architecture(number) for number in study.rows]
-    assert len(set(architectures)) == len(architectures)
+    assert len(set(study.begun())) == len(study.begun())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_each_proposal_can_be_made_again_from_the_rows_up_to_its_revision(name):
     """Batches of any size, asked for while others run; afterwards nobody knows how many were asked for."""
     study, chance = Simulated(FLOATS, METRICS["two"], seed=6), np.random.default_rng(1)
@@ -112,11 +127,12 @@ def test_each_proposal_can_be_made_again_from_the_rows_up_to_its_revision(name):
             study.finish(int(number), mixed_outcome(int(number)))
     rows = study.changes(0)
     for row in rows[::2]:
-        again = proposed_again(make(name), FLOATS, METRICS["two"], study.seed, rows, row.number)
+        again = proposed_again(make(name), FLOATS, METRICS["two"], study.seed, rows, row.number, budget=study.budget)
         assert (again.architecture.to_json(), json.dumps(list(again.lineage))) == (row.architecture, row.lineage)
+        assert (again.budget, again.promoted_from) == (row.budget, row.promoted_from)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_the_first_proposals_of_a_batch_are_those_of_a_smaller_one(name):
     study = Simulated(CONDITIONAL, METRICS["two"], seed=12)
     search(study, make(name), 14, mixed_outcome)
@@ -139,7 +155,7 @@ def test_the_same_question_has_the_same_answer_and_the_cache_may_be_emptied(name
     assert len(answers[0]) == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_proposals_that_were_thrown_away_leave_no_trace(name):
     """Another controller was first: what was proposed is never written, and the search goes on from other rows."""
     study, strategy = Simulated(FLOATS, seed=3), make(name)
@@ -153,7 +169,7 @@ def test_proposals_that_were_thrown_away_leave_no_trace(name):
         assert told(strategy.propose(study.refresh(history), 1, study.rng())) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_architectures_a_person_enqueues_are_taken_in(name):
     study, strategy = Simulated(FLAT, seed=5), make(name)
     history = study.history()
@@ -163,21 +179,21 @@ def test_architectures_a_person_enqueues_are_taken_in(name):
     study.finish(study.enqueue(FLAT.validate({"a": "x", "n": 1, "b": True, "c": 1})), "failed")
     search(study, strategy, 28, mixed_outcome, history)
     architectures = [study.architecture(number).to_json() for number in study.rows]
-    known = {number: architectures.index(text) for number, text in enumerate(architectures)}
-    assert all(first == number for number, first in known.items() if number > 2 and number != 14)
+    begun = [number for number, row in study.rows.items() if row.promoted_from is None]
+    assert all(architectures.index(architectures[number]) == number for number in begun if number > 2 and number != 14)
     assert told(strategy.propose(history, 1, study.rng())) == told(make(name).propose(study.history(), 1, study.rng()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_a_finite_space_is_exhausted_exactly_once(name):
     study = Simulated(CONDITIONAL, seed=6)
-    architectures = search(study, make(name), 1000, mixed_outcome)
-    assert len(architectures) == len(set(architectures)) == size(CONDITIONAL) == 36
+    search(study, make(name), 1000, mixed_outcome)
+    assert len(study.begun()) == len(set(study.begun())) == size(CONDITIONAL) == 36
     assert list(make(name).propose(study.history(), 5, study.rng())) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_nothing_is_proposed_while_the_last_ones_are_pending(name):
     study = Simulated(CONDITIONAL, seed=7)
     proposals = make(name).propose(study.history(), 50, study.rng())
@@ -186,11 +202,19 @@ def test_nothing_is_proposed_while_the_last_ones_are_pending(name):
     assert list(make(name).propose(study.history(), 1, study.rng())) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OWN)
 def test_a_search_goes_on_when_every_trial_fails(name):
     study = Simulated(FLAT, seed=9)
     architectures = search(study, make(name), 30, lambda number: "failed")
     assert len(set(architectures)) == 30
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_bayesian_with_other_defaults_and_nothing_more(name):
+    cls = type(catalogue.load("strategy", name, {}))
+    assert cls.__bases__ == (Bayesian,)
+    added = {key for key in vars(cls) if not (key.startswith("__") and key.endswith("__"))}
+    assert added <= {*Bayesian.__dataclass_fields__, "usual"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -204,7 +228,7 @@ def test_a_strategy_is_frozen_and_survives_the_trip_through_its_description(name
     assert catalogue.load("strategy", part.name, part.settings, allow=["tests"]) == strategy
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - FITTED))
+@pytest.mark.parametrize("name", sorted(set(OWN) - FITTED))
 def test_the_cost_of_a_proposal_does_not_grow_with_the_study(name):
     wide = SearchSpace({str(index): Integer(1, 100) for index in range(8)})  # so wide that nothing is drawn twice
     study, strategy = Simulated(wide, METRICS["two"], seed=3), make(name)

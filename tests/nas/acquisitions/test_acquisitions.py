@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from nas import catalogue
+from nas.acquisitions.acquisition import averaged
 from nas.acquisitions.confidence_bound import ConfidenceBound
 from nas.acquisitions.draws import log_mean_improvement, log_softplus, softplus
 from nas.acquisitions.expected_improvement import LogExpectedImprovement
@@ -129,3 +130,12 @@ def test_what_is_likely_infeasible_comes_after_all_else_where_scores_are_losses(
     assert order.tolist() == [2, 0, 3, 1]
     gained = combined(LogExpectedImprovement(), np.log([1.0, 2.0]), np.log([0.5, 0.1]))
     np.testing.assert_allclose(np.exp(gained), [0.5, 0.2])
+
+
+def test_fantasies_are_averaged_by_what_they_gain_and_losses_as_they_are():
+    gains = np.array([[0.1, 2.0, 0.0], [0.3, 1e-4, 0.0]])
+    with np.errstate(divide="ignore"):
+        logs = [*np.log(gains)]
+    np.testing.assert_allclose(np.exp(averaged(LogExpectedImprovement(), logs)), gains.mean(axis=0), atol=1e-15)
+    np.testing.assert_allclose(averaged(ConfidenceBound(), [*gains]), gains.mean(axis=0))
+    assert averaged(LogExpectedImprovement(), logs[:1]) is logs[0]

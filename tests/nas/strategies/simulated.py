@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.budget import Budget
 from nas.history import History
 from nas.metric import Metric
 from nas.trial import Proposal
@@ -51,17 +52,21 @@ def size(architecture: Architecture) -> float:
     return 10.0 - 2 * loss(architecture) + (sum(map(ord, architecture.to_json())) % 5) / 5
 
 
+NINE_EPOCHS = Budget(name="epochs", least=1, most=9)
+
+
 @dataclass
 class Simulated:
     space: SearchSpace
     metrics: Sequence[Metric] = (Metric("error"),)
     seed: int = 0
+    budget: Budget | None = NINE_EPOCHS
     rows: dict[int, SimpleNamespace] = field(default_factory=dict)
     revision: int = 0
 
     def history(self) -> History:
         """A fresh one, from the rows alone."""
-        history = History(self.space, self.metrics, seed=self.seed)
+        history = History(self.space, self.metrics, seed=self.seed, budget=self.budget)
         history.update(self.changes(0))
         return history
 
@@ -119,6 +124,10 @@ class Simulated:
 
     def architecture(self, number: int) -> Architecture:
         return Architecture.from_json(self.rows[number].architecture)
+
+    def begun(self) -> list[Architecture]:
+        """The architectures in the order in which their training began: those of promoted trials only once."""
+        return [self.architecture(number) for number, row in self.rows.items() if row.promoted_from is None]
 
 
 def mixed_outcome(number: int) -> str:

@@ -11,16 +11,20 @@ import pytest
 
 import nas
 from nas import catalogue
+from nas.candidates.ground import Candidate, Ground
+from nas.candidates.shortlist import Shortlist
 from nas.cli import main
 from nas.history import History
 from nas.metric import Metric
 from nas.pareto import hypervolume
-from nas.settings import StudySettings, override, settings_from
-from nas.strategies.bayesian import Bayesian
+from nas.recommended import recommended
+from nas.settings import Part, StudySettings, override, settings_from
+from nas.strategies.bayesian import PARTS, Bayesian
 from nas.strategies.beliefs import Beliefs, Expectation
 from nas.strategies.next_candidate import Search
-from nas.strategies.presets import Bananas, NasBowl
+from nas.strategies.presets import Auto
 from nas.strategies.random_search import RandomSearch
+from nas.strategies.untried import Untried
 from search_spaces.architecture import Architecture
 from search_spaces.moves import sample
 from search_spaces.nodes import Choice, Float, Integer
@@ -128,19 +132,19 @@ def test_a_proposal_names_the_trial_it_was_derived_from():
 
 
 @pytest.mark.parametrize("predictor", [PROCESS, UNCONDITIONED])
-@pytest.mark.parametrize("pending", ["believe", "draw"])
-def test_a_batch_spreads_where_pending_trials_are_taken_in(predictor, pending):
-    def spread(how: str) -> float:
+@pytest.mark.parametrize(("pending", "fantasies"), [("believe", 1), ("draw", 1), ("draw", 4)])
+def test_a_batch_spreads_where_pending_trials_are_taken_in(predictor, pending, fantasies):
+    def spread(how: str, fantasies: int = 1) -> float:
         study = Simulated(MIXED, seed=1)
         search(study, RandomSearch(), 15)
-        strategy = bayesian(predictor=predictor, pending=how, candidates={"count": 400})
+        strategy = bayesian(predictor=predictor, pending=how, fantasies=fantasies, candidates={"count": 400})
         batch = strategy.propose(study.history(), 6, study.rng())
         points = np.array(
             [[np.log10(float(p.architecture["rate"])), np.log2(float(p.architecture["width"]))] for p in batch]
         )
         return float(np.linalg.norm(points[:, None] - points[None], axis=2).mean())
 
-    assert spread(pending) > 1.2 * spread("ignore")
+    assert spread(pending, fantasies) > 1.2 * spread("ignore")
 
 
 def test_conditioning_and_fitting_again_believe_the_same_of_what_is_pending():
@@ -173,7 +177,7 @@ def test_under_noise_the_best_is_believed_not_measured():
     history = study.history()
     search = Search.begin(strategy._parts(FLAT, 1), history, key="k", most=100, warp="none", pending="believe")
     assert search is not None
-    outlook, parents = search._expectation.outlook(history)
+    outlook, parents = search._expectations[0].outlook(history)
     assert outlook.best > best(history) + 0.5
     means = outlook.posteriors[0].predict([parent.architecture for parent in parents]).mean
     assert (np.diff(means) >= 0).all()
@@ -190,15 +194,15 @@ def test_the_recommendation_is_the_best_belief_of_a_feasible_trial():
         known[number] = architecture, architecture["0"] != "b"
         study.finish(number, metrics={"error": error, "size": 0.0 if known[number][1] else 2.0})
     strategy, history = bayesian(predictor={"name": PROCESS, "noise": 1.0}, warp="none"), study.history()
-    found = strategy.recommend(history)
+    found = recommended(strategy, history)
     assert found is not None
     posterior = SmallProcess(DIGITS, noise=1.0).fit([a for a, _ in known.values()], history.finished.losses[:, 0])
     feasible = {number: a for number, (a, is_feasible) in known.items() if is_feasible}
     belief = posterior.predict([*feasible.values()])
     best = int(belief.mean.argmin())
-    assert found.number == [*feasible][best]
-    assert (found.loss, found.sd) == pytest.approx((belief.mean[best], np.sqrt(belief.variance[best])))
-    assert strategy.recommend(Simulated(DIGITS).history()) is None
+    assert history.trial(found.number).architecture == [*feasible.values()][best]
+    assert (found.mean, found.sd) == pytest.approx((belief.mean[best], np.sqrt(belief.variance[best])))
+    assert recommended(strategy, Simulated(DIGITS).history()) is None
 
 
 def test_what_fails_is_learnt_and_kept_away_from():
@@ -324,7 +328,7 @@ def test_a_setting_that_cannot_be_meant_is_refused_when_the_strategy_is_made(set
             "is no predictor: Simulated has no method 'fit'",
         ),
         ({"acquisition": "nas.candidates.climb:Climb"}, 1, "nothing that may be named here"),
-        ({"predictor": "nas.study:delete_study"}, 1, "nothing that may be named here"),
+        ({"predictor": "nas.studies:delete_study"}, 1, "nothing that may be named here"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused_before_a_search_begins(settings, metrics, said):
@@ -385,19 +389,78 @@ def test_what_does_not_fit_is_said_before_a_search_begins(tmp_path, capsys, monk
     assert "predictor 'gaussian_process' has no setting 'dept'; did you mean 'depth'" in capsys.readouterr().err
 
 
-def test_presets_are_the_strategy_with_the_papers_settings():
-    bananas, bowl_ = catalogue.load("strategy", "bananas", {}), catalogue.load("strategy", "nas_bowl", {})
-    assert isinstance(bananas, Bananas)
-    assert isinstance(bowl_, NasBowl)
-    named = {kind: bananas.part(kind).name for kind in ("predictor", "acquisition", "candidates")}
-    assert named == {
-        "predictor": "path_ensemble",
-        "acquisition": "independent_thompson",
-        "candidates": "mutation_pool",
-    }
-    assert bananas.part("acquisition", 2).name == "qlognehvi"
-    assert bowl_.part("predictor").name == "gaussian_process"
-    assert bowl_.design == "random"
+@pytest.mark.parametrize(
+    ("name", "predictor", "acquisition", "candidates", "design"),
+    [
+        ("bananas", "path_ensemble", "independent_thompson", "mutation_pool", "latin_hypercube"),
+        ("nas_bowl", "gaussian_process", "log_expected_improvement", "mutation_pool", "random"),
+        ("boshnas", "deep_ensemble", "upper_confidence_bound", "climb", "random"),
+        ("weak_nas", "gradient_boosting", "upper_confidence_bound", "shortlist", "random"),
+        ("auto", "stacked", "log_expected_improvement", "mutation_pool", "latin_hypercube"),
+    ],
+)
+def test_presets_are_the_strategy_with_the_papers_settings(name, predictor, acquisition, candidates, design):
+    made = catalogue.load("strategy", name, {})
+    assert isinstance(made, Bayesian)
+    made.check(MIXED, [Metric("error")])
+    assert [made.part(kind).name for kind in PARTS] == [predictor, acquisition, candidates]
+    assert made.design == design
+    assert [made.part("acquisition", metrics).name for metrics in (2, 3, 4)] == [
+        "qlognehvi",
+        "qlognehvi",
+        "qlognparego",
+    ]
+    # settings without a name are of the preset's own part
+    altered = catalogue.load("strategy", name, {"predictor": {"seed": 3}, "candidates": {"count": 9}})
+    assert altered.part("predictor") == Part(name=predictor, settings={"seed": 3})
+    assert altered.part("candidates").name == candidates
+
+
+def test_weak_nas_takes_its_predictor_by_its_word():
+    assert catalogue.load("strategy", "weak_nas", {}).part("acquisition").settings == {"width": 0.0}
+
+
+def test_a_search_is_auto_unless_told_otherwise(tmp_path):
+    document = {"name": "x", "space": "mlp", "metrics": ["error"], "evaluator": "e"}
+    assert settings_from(document).strategy.name == "auto"
+    study = nas.create_study("x", space=MIXED, metrics=["error"], storage=f"sqlite:///{tmp_path}/nas.db")
+    assert study.strategy == Auto()
+    study.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metrics", [("error",), ("error", "size")])
+def test_auto_finds_what_random_search_does_not(metrics):
+    def reached(strategy, trials, seed):
+        losses = run(strategy, MIXED, bowl, trials, seed, metrics).finished.losses
+        return hypervolume(losses, [4.0, 64.0]) if len(metrics) > 1 else -float(losses.min())
+
+    ours = [reached(Auto(candidates={"count": 60}), 20, seed) for seed in range(2)]
+    assert np.mean(ours) > np.mean([reached(RandomSearch(), 40, seed) for seed in range(2)])
+
+
+def test_a_shortlist_is_the_best_scored_share_and_any_of_it_is_taken():
+    history = Simulated(DIGITS).history()
+    parents = [Candidate(sample(DIGITS, np.random.default_rng(0)), (3,))]
+    ground = Ground(space=DIGITS, untried=Untried(history), parents=parents)
+    seen: list[np.ndarray] = []
+
+    def score(architectures):
+        seen.append(np.array([-loss(architecture) for architecture in architectures]))
+        return seen[-1]
+
+    taken = set()
+    for seed in range(30):
+        found = Shortlist(count=40, share=0.1).best(ground, score, np.random.default_rng(seed))
+        assert found is not None
+        rank = int((seen[-1] > -loss(found.architecture)).sum())
+        assert rank < max(1, round(0.1 * len(seen[-1])))
+        taken.add(rank)
+        assert found.lineage in ((), (3,))
+    assert len(taken) >= 3
+    only = Shortlist(share=0.0).best(ground, score, np.random.default_rng(0))
+    assert only is not None
+    assert -loss(only.architecture) == seen[-1].max()
 
 
 def test_the_best_of_the_failures_of_a_conditional_space_is_still_a_search():
@@ -409,7 +472,7 @@ def test_nothing_heavy_is_imported_before_there_is_a_model():
     code = (
         "import sys, numpy as np; from nas import catalogue; from nas.history import History;"
         "from nas.metric import Metric; from search_spaces import SearchSpace, Float;"
-        "made = catalogue.load('strategy', 'bayesian', {'predictor': 'gaussian_process'});"
+        "made = catalogue.load('strategy', 'auto', {});"
         "made.propose(History(SearchSpace({'x': Float(0, 1)}), [Metric('error')]), 5, np.random.default_rng(0));"
         "print([name for name in ('torch', 'scipy', 'botorch', 'ray', 'optuna', 'sklearn') if name in sys.modules])"
     )

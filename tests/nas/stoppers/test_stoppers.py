@@ -1,0 +1,126 @@
+"""What stoppers say of curves that are written down here."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nas
+from nas.budget import Budget
+from nas.metric import Metric
+from nas.stoppers.asha import Asha
+from nas.stoppers.median import Median
+from nas.strategies.random_search import RandomSearch
+from search_spaces import Float, SearchSpace
+from tests.nas.strategies.simulated import FLOATS, Simulated
+
+BUDGET = Budget(name="epochs", least=1, most=9)
+
+
+ERROR = (Metric("error"),)
+
+
+def reported(curves, *, running, metrics=ERROR, budget=BUDGET):
+    """A history in which trial i has reported curves[i] from step 1 on (one metric: numbers, several: tuples)."""
+    study = Simulated(FLOATS, metrics, budget=budget)
+    proposals = RandomSearch().propose(study.history(), len(curves), study.rng())
+    study.add(proposals)
+    for number in range(len(curves)):
+        (study.run if number in running else study.finish)(number)
+    history = study.history()
+    for number, curve in enumerate(curves):
+        for step, values in enumerate(curve, start=1):
+            row = values if isinstance(values, tuple) else (values,)
+            history.reported.take_in(
+                SimpleNamespace(number=number, metric=metric.name, step=step, value=value)
+                for metric, value in zip(metrics, row, strict=True)
+            )
+    return history
+
+
+def asked(stopper, history, number):
+    return stopper.should_stop(history.trial(number), history)
+
+
+def test_median_compares_the_best_so_far_with_the_running_means_of_others() -> None:
+    done = [[1.0, 0.5, 0.1], [0.8, 0.6, 0.1], [0.9, 0.1, 0.1]]  # means up to step 2: 0.75, 0.7, 0.5
+    for best, is_stopped in ((0.69, False), (0.70, False), (0.71, True)):
+        history = reported([*done, [2.0, best]], running={3})
+        said = asked(Median(enough=3), history, 3)
+        assert (said is not None) == is_stopped, best
+        if said:
+            assert "median 0.7" in said
+        assert asked(Median(enough=4), history, 3) is None
+        assert asked(Median(enough=3, after=3), history, 3) is None
+
+
+def test_median_knows_that_larger_may_be_better() -> None:
+    curves = [[0.5], [0.6], [0.7], [0.65], [0.55]]
+    history = reported(curves, running={3, 4}, metrics=(Metric("size", "maximize"),))
+    assert asked(Median(enough=3), history, 3) is None
+    assert "size 0.55, median 0.6" in (asked(Median(enough=3), history, 4) or "")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 9])
+def test_asha_lets_the_best_third_of_those_at_a_level_go_on(count: int) -> None:
+    values = np.random.default_rng(count).random(count)
+    history = reported([[1.0, 1.0, value] for value in values.tolist()], running=set(range(count)))
+    goes_on = [number for number in range(count) if asked(Asha(), history, number) is None]
+    wanted = count if count < 3 else count // 3
+    assert goes_on == sorted(np.argsort(values)[:wanted].tolist())
+
+
+def test_asha_compares_at_the_level_that_was_reached_last_and_never_at_the_full_budget() -> None:
+    history = reported([[0.1, 0.9, 0.9, 0.9], [0.2] * 3, [0.3] * 3, [0.9]], running={0, 1, 2, 3})
+    assert "place 3 of 3 at epochs 3" in (asked(Asha(), history, 0) or "")
+    assert asked(Asha(), history, 1) is None
+    assert asked(Asha(after=3), history, 3) is None
+    assert "place 4 of 4 at epochs 1" in (asked(Asha(), history, 3) or "")
+    full = reported([[0.1] * 9, [0.2] * 9, [0.3] * 9], running={0, 1, 2})
+    assert [asked(Asha(), full, number) for number in range(3)] == [None] * 3
+    with pytest.raises(ValueError, match="--budget"):
+        asked(Asha(), reported([[0.1]], running={0}, budget=None), 0)
+
+
+def test_asha_orders_several_metrics_by_fronts() -> None:
+    metrics = (Metric("error"), Metric("size", "maximize"))
+    curves = [[(0.1, 1.0)], [(0.9, 9.0)], [(0.5, 0.5)], [(0.9, 0.1)], [(0.2, 0.9)], [(1.0, 0.0)]]
+    history = reported(curves, running=set(range(6)), metrics=metrics)
+    assert [number for number in range(6) if asked(Asha(), history, number) is None] == [0, 1]
+
+
+LINE = SearchSpace({"x": Float(0.0, 1.0)}, name="line")
+
+
+def test_a_search_ends_what_its_stopper_gives_up(tmp_path) -> None:
+    import time
+
+    stopped_at = {}
+
+    def evaluate(assignment, report):
+        x = float(assignment.architecture["x"])
+        for epoch in range(1, 28):
+            if report(epoch, error=x):
+                stopped_at[assignment.trial] = epoch
+                break
+            time.sleep(0.02)
+        return {"error": x}
+
+    study = nas.create_study(
+        "s",
+        space=LINE,
+        metrics=["error"],
+        strategy="random_search",
+        storage=f"sqlite:///{tmp_path / 's.db'}",
+        stopper="asha",
+        budget="epochs:1:27",
+        limits=nas.Limits(report_seconds=0.02, beat_seconds=0.05, lease_seconds=5),
+    )
+    study.run(evaluator=evaluate, trials=9, workers=3, pool="local")
+    counts = study.counts()
+    assert counts["stopped"] >= 1
+    assert counts["completed"] == 9 - counts["stopped"] >= 1
+    stopped = next(trial for trial in study.trials if trial.state == "stopped")
+    assert stopped.error_kind.startswith("asha: place")
+    assert stopped.metrics["error"] > min(trial.metrics["error"] for trial in study.trials if trial.metrics)
+    assert nas.open_study("s", f"sqlite:///{tmp_path / 's.db'}").stopper == Asha()
