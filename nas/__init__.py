@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from nas.errors import NasError, NotResumable, StorageError, StudyExists, UnknownStudy
     from nas.metric import Metric
     from nas.settings import Limits, StopRules
-    from nas.study import Study, create_study, delete_study, list_studies, open_study
+    from nas.studies import create_study, delete_study, list_studies, open_study
+    from nas.study import Study
     from nas.trial import Proposal, Trial, TrialState
 
 __all__ = [
@@ -33,7 +34,8 @@ _HOMES = {
     "nas.errors": ("NasError", "NotResumable", "StorageError", "StudyExists", "UnknownStudy"),
     "nas.metric": ("Metric",),
     "nas.settings": ("Limits", "StopRules"),
-    "nas.study": ("Study", "create_study", "delete_study", "list_studies", "open_study"),
+    "nas.studies": ("create_study", "delete_study", "list_studies", "open_study"),
+    "nas.study": ("Study",),
     "nas.trial": ("Proposal", "Trial", "TrialState"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -17,6 +17,7 @@ from nas.settings import Part
 CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "strategy": {
+            "auto": "nas.strategies.presets:Auto",
             "random_search": "nas.strategies.random_search:RandomSearch",
             "grid": "nas.strategies.grid:Grid",
             "regularized_evolution": "nas.strategies.regularized_evolution:RegularizedEvolution",
@@ -26,6 +27,18 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "bayesian": "nas.strategies.bayesian:Bayesian",
             "bananas": "nas.strategies.presets:Bananas",
             "nas_bowl": "nas.strategies.presets:NasBowl",
+            "boshnas": "nas.strategies.presets:BoshNas",
+            "weak_nas": "nas.strategies.presets:WeakNas",
+            "kde": "nas.strategies.kde:Kde",
+            "asha": "nas.strategies.asha:Asha",
+            "successive_halving": "nas.strategies.successive_halving:SuccessiveHalving",
+            "hyperband": "nas.strategies.hyperband:Hyperband",
+            "bohb": "nas.strategies.bohb:Bohb",
+            "stage_zero": "nas.strategies.stage_zero:StageZero",
+        },
+        "stopper": {
+            "median": "nas.stoppers.median:Median",
+            "asha": "nas.stoppers.asha:Asha",
         },
         "predictor": {
             "gaussian_process": "predictors.gaussian_process:GaussianProcess",
@@ -38,6 +51,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "path_ensemble": "predictors.path_ensemble:PathEnsemble",
             "random_forest": "predictors.random_forest:RandomForest",
             "gradient_boosting": "predictors.gradient_boosting:GradientBoosting",
+            "graph_network": "predictors.graph_network:GraphNetwork",
             "stacked": "predictors.stacked:Stacked",
         },
         "acquisition": {
@@ -52,9 +66,11 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "candidates": {
             "mutation_pool": "nas.candidates.mutation_pool:MutationPool",
+            "gradient": "nas.candidates.gradient:Gradient",
             "climb": "nas.candidates.climb:Climb",
             "evolved": "nas.candidates.evolved:Evolved",
             "enumeration": "nas.candidates.enumeration:Enumeration",
+            "shortlist": "nas.candidates.shortlist:Shortlist",
         },
         "evaluator": {
             "training": "workers.evaluators.training:TrainingEvaluator",
@@ -66,6 +82,7 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 METHOD = {
     "strategy": "propose",
+    "stopper": "should_stop",
     "predictor": "fit",
     "acquisition": "score",
     "candidates": "best",
@@ -75,6 +92,7 @@ METHOD = {
 
 _PLURAL = {
     "strategy": "strategies",
+    "stopper": "stoppers",
     "predictor": "predictors",
     "acquisition": "acquisitions",
     "candidates": "candidates",

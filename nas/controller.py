@@ -13,6 +13,8 @@ import numpy as np
 from nas.errors import DatabaseAway, Outrun
 from nas.history import History
 from nas.settings import StopRules
+from nas.stoppers.reading import Reading
+from nas.stoppers.stopper import Stopper
 from nas.stopping import Improvement, reason_to_end
 from nas.store import ASKED, NewTrial, Store
 from nas.strategies.strategy import Strategy
@@ -39,6 +41,9 @@ FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.5, 10.0
 
 WATCH_SECONDS = 0.25
 """How often a watcher is told."""
+
+READ_SECONDS = 0.25
+"""How often measurements are read, where a stopper wants them."""
 
 AHEAD_SECONDS = 0.2
 """So much work waits in the queue beyond what runs: none for trials of minutes, several per worker for trials of
@@ -70,6 +75,8 @@ class Controller:
     strategy: Strategy
     pool: Pool
     stop: StopRules
+    #: what ends running trials that lead nowhere
+    stopper: Stopper | None = None
     watch: Callable[[Progress], None] | None = None
     #: longest wait for news
     round_seconds: float = 0.5
@@ -88,6 +95,12 @@ class Controller:
         #: trials per terminal state
         self._ended = Counter(self.history.finished.states.tolist())
         self._random = random.SystemRandom()
+        self._reading: Reading | None = None
+        if self.stopper is not None:
+            self._reading = Reading(
+                store=self.store, study_id=self.study_id, history=self.history, stopper=self.stopper
+            )
+        self._read = float("-inf")
 
     def run(self) -> str:
         """Search until a rule ends it; returns why. An interrupt, or SIGTERM, returns running trials to the queue."""
@@ -116,6 +129,7 @@ class Controller:
         self.pool.tend()
         self.look_around()
         state = self.refresh()
+        self.stop_hopeless()
         reason = self.was_halted(state) or self.reason_to_end()
         if reason is None and state == "completed":  # by the rules of another controller; ours say to go on
             self.store.set_study_state(self.study_id, state := "active")
@@ -150,6 +164,13 @@ class Controller:
         self._ended.update(self.history.finished.states[known:].tolist())
         self._improvement.follow(self.history)
         return news.state
+
+    def stop_hopeless(self) -> None:
+        """About four times a second: read what trials have reported, and stop those that the stopper gives up."""
+        now = self.clock()
+        if self._reading is not None and now - self._read >= READ_SECONDS:
+            self._read = now
+            self._reading.stop_hopeless()
 
     def wait_for_news(self, seconds: float) -> bool:
         """Sleep until the study changed, at most `seconds`; True if it did."""

@@ -36,6 +36,9 @@ def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu"
         raise NasError(
             f"study {study.name!r} is evaluated by {stored['path']}, which trains no network that could be exported"
         )
+    origin = trial  # a promoted trial is the training that it continues, further on
+    while origin.promoted_from is not None:
+        origin = study.trial(origin.promoted_from)
     with tempfile.TemporaryDirectory() as scratch:
         assignment = Assignment(
             study=study.name,
@@ -46,7 +49,8 @@ def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu"
             task=study.spec["task"],
             metrics=tuple(metric.name for metric in study.metrics),
             budget=trial.budget,
-            seed=trial_seed(study.seed, number, trial.repeat),
+            full_budget=None if study.budget is None else study.budget.most,
+            seed=trial_seed(study.seed, origin.number, origin.repeat),
             scratch=Path(scratch),
             device=device,
             allow=study.allow,

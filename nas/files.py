@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nas.errors import NasError, UnknownTrial
 from nas.store import Store
+from nas.trial import TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +51,33 @@ def remove_files(store: Store, uuid: str) -> None:
         remove_study(folder, uuid)
 
 
-def sweep_checkpoints(store: Store, study_id: int, uuid: str) -> None:
-    """Delete what is left of trials that ended where no worker could: stopped while they waited, or lost for good."""
+def sweep_checkpoints(store: Store, study_id: int, uuid: str, full_budget: float | None = None) -> None:
+    """Delete what is left of trials that ended where no worker could: stopped while they waited, or lost for good.
+
+    Where there is a full budget, a trial that completed below it keeps its checkpoint until a trial that was promoted
+    from it has ended.
+    """
     folder = checkpoint_folder(store) / uuid
     if not folder.is_dir():
         return
     numbers = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
-    for number in numbers:
-        try:
-            if store.trial(study_id, number).state.is_terminal:
+    try:
+        rows = store.changes(study_id, 0) if full_budget is not None and numbers else []
+        ended = [row for row in rows if TrialState(row.state).is_terminal and row.promoted_from is not None]
+        # a result that was taken over left no checkpoint: what goes on from there goes on from the one before
+        continued = {
+            row.promoted_from
+            for row in ended
+            if row.state != TrialState.COMPLETED or row.budget == full_budget or row.number in numbers
+        }
+        for number in numbers:
+            try:
+                trial = store.trial(study_id, number)
+            except UnknownTrial:
+                continue  # somebody else's folder
+            below = full_budget is not None and trial.budget is not None and trial.budget < full_budget
+            may_go_on = below and trial.state is TrialState.COMPLETED and number not in continued
+            if trial.state.is_terminal and not may_go_on:
                 shutil.rmtree(folder / str(number), ignore_errors=True)
-        except UnknownTrial:
-            continue  # somebody else's folder
-        except NasError as error:
-            logger.warning("checkpoints in %s are not swept: %s", folder, error)
-            return
+    except NasError as error:
+        logger.warning("checkpoints in %s are not swept: %s", folder, error)

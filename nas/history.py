@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.budget import Budget
 from nas.finished import Finished
 from nas.metric import Metric
 from nas.proposed import Proposals, Proposed
+from nas.reported import Reported
+from nas.settings import Part
 from nas.trial import Trial, TrialState
 from nas.trial_rows import FeedRow, TrialAsRow
 from search_spaces.architecture import Architecture
@@ -65,23 +68,38 @@ class History:
         space: what is searched.
         metrics: what is optimised.
         seed: the study's seed, for strategies whose own generator runs through the whole study (Optuna's samplers).
+        budget: how far trials are trained, for strategies that promote; None where the study does not say.
+        data: what networks are trained on, for strategies that look at untrained ones; None where there are none.
 
     `cache` is a place where strategies keep what they folded from the rows. It may be emptied at any moment: that costs
     time and never changes a proposal.
     """
 
-    def __init__(self, space: SearchSpace, metrics: Sequence[Metric], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        metrics: Sequence[Metric],
+        *,
+        seed: int = 0,
+        budget: Budget | None = None,
+        data: Part | None = None,
+    ) -> None:
         self.space = space
         self.metrics = tuple(metrics)
         self.seed = seed
+        self.budget = budget
+        self.data = data
         self.revision = 0
         self._proposals = Proposals()
         self.finished = Finished(self.metrics, self._proposals)
+        #: what trials said on their way; read by whoever asks a stopper, not needed to propose
+        self.reported = Reported(self.metrics, () if budget is None else budget.levels)
         self.cache: dict[object, Any] = {}
         #: architecture -> number of its first trial
         self._known: dict[str, int] = {}
         self._failed: set[str] = set()
         self._holders: dict[int, str | None] = {}
+        self._resting: set[int] = set()
         self._pending: Pending | None = None
         self._next_number = 0
 
@@ -107,10 +125,20 @@ class History:
 
     @property
     def pending(self) -> Pending:
-        """Waiting and running trials."""
+        """Waiting and running trials, but for those that rest."""
         if self._pending is None:
-            self._pending = Pending(trials=tuple(map(self._proposals.trial, sorted(self._holders))))
+            awaited = sorted(self._holders.keys() - self._resting)
+            self._pending = Pending(trials=tuple(map(self._proposals.trial, awaited)))
         return self._pending
+
+    def rest(self, number: int, *, is_resting: bool) -> None:
+        """Say of a trial that has not finished that nobody awaits its result, or that somebody does again.
+
+        For histories that are made of another one (`nas.strategies.view`): a trial that was trained part of the way
+        and may be promoted later is known, but neither pending nor finished.
+        """
+        (self._resting.add if is_resting else self._resting.discard)(number)
+        self._pending = None
 
     @property
     def holders(self) -> Mapping[int, str | None]:

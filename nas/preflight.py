@@ -8,7 +8,8 @@ import numpy as np
 
 from nas import catalogue
 from nas.settings import StudySettings
-from nas.spec import allowed, factories
+from nas.spec import allowed, check_budget, factories, stopper_part
+from nas.strategies.confirming import confirming
 from nas.study import Study
 from search_spaces import SearchSpace, load_space, sample
 from search_spaces.loading import PLUG_INS, check_allowed, load_object
@@ -28,6 +29,11 @@ def check(settings: StudySettings, allow: Sequence[str] = ()) -> SearchSpace:
     strategy = catalogue.load("strategy", settings.strategy.name, settings.strategy.settings, allow=allow)
     if hasattr(strategy, "check"):
         strategy.check(space, settings.metrics)
+    stopper = settings.stopper
+    stopping = None if stopper is None else {"name": stopper.name, **stopper.settings}
+    stopper_part(stopping, allow, has_budget=settings.budget is not None)
+    check_budget(strategy, f"strategy {settings.strategy.name!r}", has_budget=settings.budget is not None)
+    confirming(strategy, settings.confirm, settings.stop)
     evaluator = catalogue.load("evaluator", settings.evaluator.name, settings.evaluator.settings, allow=allow)
     if not hasattr(evaluator, "check"):
         return space
@@ -42,6 +48,8 @@ def check(settings: StudySettings, allow: Sequence[str] = ()) -> SearchSpace:
                 space=space,
                 task=task,
                 metrics=tuple(metric.name for metric in settings.metrics),
+                budget=settings.budget.least if settings.budget else None,
+                full_budget=settings.budget.most if settings.budget else None,
                 seed=settings.seed,
                 scratch=Path(scratch),
                 allow=allow,

@@ -79,7 +79,7 @@ def score_architectures(
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> Iterator[Architecture]:
-    """Up to `count` architectures drawn at random, no two of which build the same network by construction.
+    """Up to `count` architectures drawn at random, no two of which have the same network by its decisions.
 
     Fewer, if a space has no more: after `TRIES` draws in a row without a new one.
     """
@@ -90,7 +90,7 @@ def sample_networks(space: SearchSpace, count: int, seed: int) -> Iterator[Archi
     tries = 0
     while len(seen) < count and tries < TRIES:
         architecture = sample(space, rng)
-        network = network_decisions(space, architecture)
+        network = network_decisions(space, architecture) if space.has_network else architecture
         tries += 1
         if network not in seen:
             seen.add(network)
@@ -124,7 +124,10 @@ def make_scorer(
     from torch.nn import functional
 
     from predictors.zero_cost.scorer import Scorer
+    from workers.kernels import register
 
+    if checked_device(device) != "cpu":
+        register()
     return Scorer(
         space=space,
         batch=make_batch(dataset, examples=examples, gaussian=gaussian, seed=seed),
@@ -133,7 +136,7 @@ def make_scorer(
         proxies=tuple(proxies),
         seed=seed,
         allow=tuple(allow),
-        device=checked_device(device),
+        device=device,
     )
 
 

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
+from nas.budget import Budget
 from nas.metric import Metric, as_metrics
 from nas.quantities import is_finite, is_positive, seconds, size_bytes
 
@@ -148,14 +149,23 @@ class StudySettings:
     seed: int = 0
     stop: StopRules = StopRules()
     limits: Limits = Limits()
+    #: how far trials are trained; None where each is trained as far as the evaluator says
+    budget: Budget | None = None
+    #: what ends running trials that lead nowhere
+    stopper: Part | None = None
+    #: so many finalists are measured again by the last trials; 0 for none
+    confirm: int = 0
     #: take over results of the same computation instead of training it again
     reuse: bool = True
     #: where it is stored, if the file says so
     storage: str | None = None
 
 
-DEFAULT_STRATEGY = "regularized_evolution"
-KEYS = ("name", "storage", "seed", "reuse", "space", "data", "metrics", "strategy", "evaluator", "stop", "limits")
+DEFAULT_STRATEGY = "auto"
+KEYS = (
+    *("name", "storage", "seed", "reuse", "space", "data", "metrics", "strategy", "confirm", "evaluator"),
+    *("budget", "stopper", "stop", "limits"),
+)
 ALIASES = {
     "stop": {"time_limit": "time_limit_seconds"},
     "limits": {"time_limit": "time_limit_seconds", "memory_limit": "memory_limit_bytes"},
@@ -195,6 +205,7 @@ def settings_from(document: Mapping[str, Any]) -> StudySettings:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     if not isinstance(reuse, bool):
         raise ValueError(f"reuse must be true or false, got {reuse!r}")
+    confirm = checked_confirm(document.get("confirm", 0))
     given = document["metrics"]
     if not isinstance(given, str | Metric | Sequence):
         raise ValueError(f"metrics must be a list of names or tables, got {given!r}")
@@ -221,6 +232,9 @@ def settings_from(document: Mapping[str, Any]) -> StudySettings:
         seed=seed,
         stop=stop,
         limits=section(Limits, document, "limits"),
+        budget=Budget.of(document["budget"]) if "budget" in document else None,
+        stopper=part(document["stopper"], "stopper") if "stopper" in document else None,
+        confirm=confirm,
         reuse=reuse,
         storage=storage,
     )
@@ -238,6 +252,13 @@ def _check_plain(value: Any, where: str) -> None:
         raise ValueError(f"{where} must be finite, got {value!r}")
     elif value is not None and not isinstance(value, str | int | float | Metric):
         raise ValueError(f"{where} must be text, a number, true or false, got {value!r}; write a date as text")
+
+
+def checked_confirm(confirm: object) -> int:
+    """How many finalists are measured again, if that is a number of them."""
+    if isinstance(confirm, bool) or not isinstance(confirm, int) or confirm < 0:
+        raise ValueError(f"confirm must be a whole number of finalists, 0 for none, got {confirm!r}")
+    return confirm
 
 
 def check_target(stop: StopRules, metrics: Sequence[Metric]) -> None:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from nas import catalogue
+from nas.budget import NO_BUDGET, Budget
 from nas.metric import Metric, as_metrics
-from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, check_target, part
+from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, check_target, checked_confirm, part
+from nas.strategies.confirming import check_trials
 from search_spaces import SearchSpace, load_space
 
 DEFAULT_STORAGE = "sqlite:///nas.db"
@@ -40,22 +42,32 @@ def make_spec(
     limits: Limits,
     reuse: bool,
     allow: Sequence[str],
+    budget: Budget | None = None,
+    confirm: int = 0,
+    stopper: object = None,
 ) -> dict[str, Any]:
     """The spec of a new study; `source` is where its space comes from, None for an object. Checks the strategy."""
     checked = as_metrics(metrics)
     check_target(stop, checked)
+    searching = strategy_part(strategy, space, checked, allow, has_budget=budget is not None)
+    if checked_confirm(confirm) and stop.trials is not None:
+        check_trials(confirm, stop.trials)
     task = None if data is None else lasting(part(data, "data"))
+    stopping = stopper_part(stopper, allow, has_budget=budget is not None)
     return {
         "format": 1,
         "space": space_document(space),
         "space_source": source.to_document() if source else None,
         "metrics": [metric.to_document() for metric in checked],
-        "strategy": strategy_part(strategy, allow).to_document(),
+        "strategy": searching.to_document(),
+        "stopper": None if stopping is None else stopping.to_document(),
+        "confirm": confirm,
         "evaluator": evaluator_document(evaluator, has_data=task is not None),
         "task": {"data": task.name, "settings": dict(task.settings)} if task else {},
         "stop": stop.to_document(),
         "limits": limits.to_document(),
         "reuse": reuse,
+        "budget": None if budget is None else budget.to_document(),
     }
 
 
@@ -96,13 +108,39 @@ def modules_of(document: Any) -> set[str]:
     return {path.partition(":")[0] for path in factories(document)}
 
 
-def strategy_part(given: object, allow: Sequence[str]) -> Part:
-    """The name and settings of a strategy, checked by making it."""
+def strategy_part(
+    given: object, space: SearchSpace, metrics: Sequence[Metric], allow: Sequence[str], *, has_budget: bool
+) -> Part:
+    """The name and settings of a strategy, checked by making it and asking whether it fits the study."""
     if isinstance(given, str | Mapping):
         found = part(given, "strategy", default=DEFAULT_STRATEGY)
-        catalogue.load("strategy", found.name, found.settings, allow=allow)
-        return found
-    return catalogue.describe("strategy", given)
+        made = catalogue.load("strategy", found.name, found.settings, allow=allow)
+    else:
+        found = catalogue.describe("strategy", given)
+        made = given.allowing(tuple(allow)) if hasattr(given, "allowing") else given
+    if hasattr(made, "check"):
+        made.check(space, metrics)
+    check_budget(made, f"strategy {found.name!r}", has_budget=has_budget)
+    return found
+
+
+def stopper_part(given: object, allow: Sequence[str], *, has_budget: bool) -> Part | None:
+    """The name and settings of a stopper, checked by making it; None where there is none."""
+    if given is None:
+        return None
+    if isinstance(given, str | Mapping):
+        found = part(given, "stopper")
+        made = catalogue.load("stopper", found.name, found.settings, allow=allow)
+    else:
+        found, made = catalogue.describe("stopper", given), given
+    check_budget(made, f"stopper {found.name!r}", has_budget=has_budget)
+    return found
+
+
+def check_budget(made: object, name: str, *, has_budget: bool) -> None:
+    """Refuse a strategy or stopper over budgets where the study has none."""
+    if getattr(made, "needs_budget", False) and not has_budget:
+        raise ValueError(f"{name} {NO_BUDGET}")
 
 
 def evaluator_document(evaluator: Any, *, has_data: bool) -> dict[str, Any] | None:

@@ -1,28 +1,30 @@
-"""Study: the handle people hold. Create or open one, run it, ask and tell, and read what it found."""
+"""Study: the handle people hold. Run it, ask and tell, and read what it found. `nas.studies` creates and opens one."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas import catalogue
+from nas import catalogue, findings
+from nas.budget import Budget
+from nas.comparison import QUICK, Compared, compare, examination
 from nas.errors import NasError, NotResumable, SpecChanged
 from nas.evaluation import make_pool
-from nas.files import remove_files, sweep_checkpoints
+from nas.files import sweep_checkpoints
 from nas.history import History
 from nas.metric import Metric, as_metrics
-from nas.pareto import hypervolume, non_dominated
 from nas.quantities import is_finite, seconds
 from nas.recommended import Recommended, recommended
-from nas.settings import DEFAULT_STRATEGY, Limits, StopRules, StudySettings
-from nas.spec import allowed, default_storage, evaluator_document, make_spec, modules_of, resolve_space, space_document
-from nas.store import FinishedTrial, NewTrial, Store, StudyRow, open_store
+from nas.settings import Part, StopRules
+from nas.spec import evaluator_document
+from nas.store import FinishedTrial, NewTrial, Store, StudyRow
+from nas.strategies.confirming import confirming
+from nas.strategies.strategy import Strategy
 from nas.trial import Proposal, Trial, TrialState
 from search_spaces import SearchSpace, canonical_key
 from workers.protocol import FailureKind
@@ -37,113 +39,6 @@ if TYPE_CHECKING:
 
 ASKED_LEASE_SECONDS = 86_400.0
 ROWS_AT_ONCE = 5000
-
-
-def create_study(
-    name: str,
-    *,
-    space: SearchSpace | str | Mapping[str, Any],
-    metrics: Iterable[str | Metric | Mapping[str, Any]] | str | Metric,
-    strategy: object = DEFAULT_STRATEGY,
-    storage: str | None = None,
-    seed: int = 0,
-    evaluator: EvaluateFunction | Evaluator | str | Mapping[str, Any] | None = None,
-    data: str | Mapping[str, Any] | None = None,
-    stop: StopRules | None = None,
-    limits: Limits | None = None,
-    reuse: bool = True,
-    allow: Sequence[str] = (),
-) -> Study:
-    """Create a study and return its handle; `StudyExists` if the name is taken.
-
-    Args:
-        name: 1 to 200 characters, unique in the storage.
-        space: a `SearchSpace`, a ready space's name, ``"module:object"``, or ``{"name": ..., setting: ...}``.
-        metrics: names, or `Metric`s with goal and limit; the first one is the main one.
-        strategy: a name, ``"module:object"``, ``{"name": ..., setting: ...}``, or a strategy object (a frozen dataclass
-            at the top level of a module).
-        storage: a database URL; `NAS_STORAGE` or ``sqlite:///nas.db`` unless given.
-        seed: all randomness of the search derives from it.
-        evaluator: what turns an architecture into metrics: a function (assignment, report) -> metrics, a name,
-            ``"module:object"``, or ``{"name": ..., setting: ...}``. "training" if `data` is given. `run` may say it.
-        data: what to train on: a name or path, or ``{"name": ..., setting: ...}``.
-        stop: when a search is over; `run` may say more.
-        limits: what one trial may take.
-        reuse: take over results of the same computation (`canonical_key`) instead of evaluating it again.
-        allow: packages beside ours that code named by the study may be imported from.
-    """
-    allow = allowed(allow)
-    source, made = resolve_space(space, allow)
-    spec = make_spec(
-        space=made,
-        source=source,
-        metrics=metrics,
-        strategy=strategy,
-        evaluator=evaluator,
-        data=data,
-        stop=stop or StopRules(),
-        limits=limits or Limits(),
-        reuse=reuse,
-        allow=allow,
-    )
-    store = open_store(storage or default_storage())
-    with _closed_on_error(store):
-        row = store.create_study(name, spec, seed)
-    if source is None:
-        allow = (*allow, *modules_of(spec["space"]))
-    return Study(store, row, space=made, allow=allow, function=_in_hand(evaluator))
-
-
-def create_study_from(settings: StudySettings, *, storage: str | None = None, allow: Sequence[str] = ()) -> Study:
-    """Create the study that a study file or the command line describes."""
-    return create_study(
-        settings.name,
-        space={"name": settings.space.name, **settings.space.settings},
-        metrics=settings.metrics,
-        strategy={"name": settings.strategy.name, **settings.strategy.settings},
-        storage=storage or settings.storage,
-        seed=settings.seed,
-        evaluator={"name": settings.evaluator.name, **settings.evaluator.settings},
-        data={"name": settings.data.name, **settings.data.settings} if settings.data else None,
-        stop=settings.stop,
-        limits=settings.limits,
-        reuse=settings.reuse,
-        allow=allow,
-    )
-
-
-def open_study(
-    name: str, storage: str | None = None, *, space: SearchSpace | None = None, allow: Sequence[str] = ()
-) -> Study:
-    """Open a study from the database alone; `UnknownStudy` names the nearest one.
-
-    Args:
-        name: the study's name.
-        storage: a database URL; `NAS_STORAGE` or ``sqlite:///nas.db`` unless given.
-        space: the space object, needed only where the study says its operations live in a script.
-        allow: packages beside ours that code named by the study may be imported from.
-    """
-    store = open_store(storage or default_storage(), create=False)
-    with _closed_on_error(store):
-        row = store.study(name)
-        if space is not None and row.spec["space"]["root"] is not None and space.to_document() != row.spec["space"]:
-            raise SpecChanged(f"study {name!r} was made with another search space; create a new study for this one")
-    allow = allowed(allow) if space is None else (*allowed(allow), *modules_of(space_document(space)))
-    return Study(store, row, space=space, allow=allow)
-
-
-def list_studies(storage: str | None = None) -> list[StudyRow]:
-    """All studies of a storage, with their number of trials by state."""
-    with open_store(storage or default_storage(), create=False) as store:
-        return store.studies()
-
-
-def delete_study(name: str, storage: str | None = None) -> None:
-    """Delete a study with all its trials, logs and checkpoints, for ever."""
-    with open_store(storage or default_storage(), create=False) as store:
-        uuid = store.study(name).uuid
-        store.delete_study(name)
-        remove_files(store, uuid)
 
 
 class Study:
@@ -223,15 +118,42 @@ class Study:
         return catalogue.load("strategy", given["path"], given["settings"], allow=self.allow)
 
     @property
+    def budget(self) -> Budget | None:
+        """How far its trials are trained; None where the evaluator says so."""
+        given = self.spec.get("budget")
+        return None if given is None else Budget.of(given)
+
+    @property
+    def data(self) -> Part | None:
+        """What its networks are trained on; None where the evaluator needs no data."""
+        task = self.spec["task"]
+        return Part(name=task["data"], settings=task["settings"]) if task else None
+
+    @cached_property
+    def stopper(self) -> Any:
+        """The stopper object, or None."""
+        given = self.spec.get("stopper")
+        return None if given is None else catalogue.load("stopper", given["path"], given["settings"], allow=self.allow)
+
+    @property
     def stop(self) -> StopRules:
         """When a search of this study is over."""
         return StopRules(**self.spec["stop"])
 
     @property
+    def confirm(self) -> int:
+        """How many finalists the last trials of a search measure again; see `nas.strategies.confirming`."""
+        return int(self.spec.get("confirm") or 0)
+
+    def _searcher(self, stop: StopRules) -> Strategy:
+        """What proposes trials under these rules: the strategy, and at the end repeats of the finalists."""
+        return confirming(self.strategy, self.confirm, stop, allow=self.allow)
+
+    @property
     def history(self) -> History:
         """What is known now, as strategies see it; reads only what changed since the last time."""
         if self._history is None:
-            self._history = History(self.space, self.metrics, seed=self.seed)
+            self._history = History(self.space, self.metrics, seed=self.seed, budget=self.budget, data=self.data)
         rows = None
         while rows is None or len(rows) >= ROWS_AT_ONCE:  # in pieces: as rows they take twice the memory
             rows = self.store.changes(self.id, self._history.revision, limit=ROWS_AT_ONCE)
@@ -268,6 +190,7 @@ class Study:
 
         function = self.bind_evaluator(evaluator)
         stop = self.stop if trials is None else replace(self.stop, trials=trials)
+        searcher = self._searcher(stop)
         if stop != self.stop:  # a total that is asked for is the study's from now on: resuming needs no reminder
             self._row = self.store.update_spec(self.id, {**self.spec, "stop": stop.to_document()})
         if time_limit is not None:
@@ -278,17 +201,19 @@ class Study:
             study_id=self.id,
             seed=self.seed,
             history=self.history,
-            strategy=self.strategy,
+            strategy=searcher,
             pool=self.make_pool(
                 function, kind=pool, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address
             ),
             stop=stop,
+            stopper=self.stopper,
             watch=watch,
         )
         try:
             return controller.run()
         finally:
-            sweep_checkpoints(self.store, self.id, self.uuid)
+            full = None if self.budget is None else self.budget.most
+            sweep_checkpoints(self.store, self.id, self.uuid, full)
 
     def make_pool(
         self, function: Any = None, *, kind: str, workers: int, gpus_per_worker: float, ray_address: str | None
@@ -326,7 +251,7 @@ class Study:
             )
         if stored is None:
             self._row = self.store.update_spec(self.id, {**self.spec, "evaluator": described})
-        self._function = _in_hand(evaluator)
+        self._function = in_hand(evaluator)
         return self._function
 
     def ask(self, *, lease_seconds: float = ASKED_LEASE_SECONDS) -> Trial:
@@ -334,6 +259,7 @@ class Study:
 
         The caller holds it for `lease_seconds`; after that it waits for somebody else. Answer with `tell`.
         """
+        searcher = self._searcher(self.stop)
         self._reopen("completed")
         if self.state == "paused":
             raise NasError(f"study {self.name!r} is paused; go on with study.resume() or: nas resume {self.name}")
@@ -342,9 +268,10 @@ class Study:
             while True:
                 history = self.history
                 number = history.next_number
-                proposals = self.strategy.propose(history, 1, np.random.default_rng([self.seed, number]))
+                proposals = searcher.propose(history, 1, np.random.default_rng([self.seed, number]))
                 if not proposals:
-                    raise NasError(f"study {self.name!r}: the strategy has nothing more to propose")
+                    why = "waits for pending trials to finish" if history.holders else "has nothing more to propose"
+                    raise NasError(f"study {self.name!r}: the strategy {why}")
                 waiting = self.store.ask(
                     self.id,
                     self._new_trial(proposals[0]),
@@ -433,59 +360,54 @@ class Study:
         """(trial number, metric) -> what was reported of it on the way, by step."""
         return self.store.measured(self.id).curves()
 
-    def _feasible(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and losses of completed trials within all limits."""
-        finished = self.history.finished
-        positions = finished.completed[finished.is_feasible[finished.completed]]
-        return finished.numbers[positions], finished.losses[positions]
-
     @property
     def best(self) -> Trial | None:
-        """The feasible completed trial with the best first metric, or None while there is none."""
-        numbers, losses = self._feasible()
-        return self.trial(int(numbers[np.argmin(losses[:, 0])])) if len(numbers) else None
+        """The feasible completed trial that measured best by the first metric, or None while there is none.
+
+        Under noise the best measurement is partly luck: see `recommended`. Of an architecture that was measured several
+        times (`confirm`), it is the mean that counts, and its first trial that is given.
+        """
+        number = findings.best(self.history)
+        return None if number is None else self.trial(number)
 
     def recommended(self) -> Recommended | None:
-        """The feasible trial that is believed to be best by the first metric, see `nas.recommended`.
+        """The feasible trial that is believed to be best by the first metric: its posterior mean and how sure that is.
 
-        None while fewer than two trials have completed, or none is feasible.
+        Where finalists were confirmed (`confirm`), the one of them whose measurements have the best mean. None while
+        fewer than two trials have completed, or none is feasible. `PredictorError` where nothing can be learnt.
         """
-        return recommended(self.strategy, self.history, allow=self.allow)
+        return recommended(self.strategy, self.history, confirm=self.confirm, allow=self.allow)
+
+    def compare_predictors(
+        self,
+        predictors: Sequence[str | Mapping[str, Any]] = QUICK,
+        *,
+        metric: str | None = None,
+        folds: int = 5,
+        watch: Callable[[int], None] | None = None,
+    ) -> list[Compared]:
+        """How well predictors would have foretold its completed trials, the best ranking first.
+
+        Args:
+            predictors: names, ``module:object`` paths, or tables of one and settings.
+            metric: what is foretold; the first one unless said.
+            folds: each trial is foretold by a fit to the other folds.
+            watch: told how many fits are done.
+        """
+        task = examination(self.history, metric=metric, folds=folds)
+        return compare(self.history, task, predictors, allow=self.allow, watch=watch)
 
     def pareto_front(self) -> list[Trial]:
         """Feasible completed trials that no other one beats in all metrics, by the first metric."""
-        numbers, losses = self._feasible()
-        front = np.flatnonzero(non_dominated(losses))
-        front = front[np.lexsort(losses[front].T[::-1])]
-        return self.store.some_trials(self.id, numbers[front].tolist())
+        return self.store.some_trials(self.id, findings.front(self.history))
 
     def hypervolume(self, reference: Mapping[str, float]) -> float:
         """Volume dominated by the Pareto front up to a reference point, given per metric in its own units."""
-        missing = [metric.name for metric in self.metrics if metric.name not in reference]
-        unknown = [name for name in reference if name not in {metric.name for metric in self.metrics}]
-        if missing or unknown:
-            wanted = ", ".join(metric.name for metric in self.metrics)
-            raise ValueError(f"the reference needs a value for each of {wanted}, got {', '.join(reference) or 'none'}")
-        point = np.array([metric.sign * reference[metric.name] for metric in self.metrics])
-        return hypervolume(self._feasible()[1], point)
+        return findings.dominated_volume(self.history, reference)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per trial: number, state, attempt, seconds, metrics, then one column per decision path."""
-        import pandas
-
-        records = [
-            {
-                "number": trial.number,
-                "state": str(trial.state),
-                "attempt": trial.attempt,
-                "budget": trial.budget,
-                "seconds": trial.seconds,
-                **trial.metrics,
-                **trial.architecture,
-            }
-            for trial in self.trials
-        ]
-        return pandas.DataFrame.from_records(records)
+        return findings.as_dataframe(self.trials)
 
     def pause(self) -> None:
         """Hand out no more trials until `resume`; running ones go on."""
@@ -510,16 +432,7 @@ class Study:
         return {str(state): counted.get(str(state), 0) for state in TrialState}
 
 
-@contextmanager
-def _closed_on_error(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        store.close()
-        raise
-
-
-def _in_hand(evaluator: Any) -> Any:
+def in_hand(evaluator: Any) -> Any:
     """The evaluator if it was given as an object, not by name."""
     return None if isinstance(evaluator, str | Mapping) else evaluator
 

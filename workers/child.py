@@ -140,7 +140,7 @@ class Child:
         else:
             self._pipe.send({"event": "started", "run": run})
             report = ChildReport(self._pipe, run, orders, CheckpointWriter(self._place(command), command["attempt"]))
-            if start.note is not None:
+            if start.note is not None and command["known"] is None:
                 report.note(started_over=start.note)
             outcome = call(study.evaluator, assignment, report, command["known"])
         self._pipe.send({**message_of(outcome), "run": run})
@@ -158,6 +158,7 @@ class Child:
             command["checkpoint"],
             command["checkpoint_digest"],
             command["start_step"],
+            promoted_from=command["promoted_from"],
         )
 
     def _assignment(self, command: Mapping[str, Any], study: LoadedStudy, start: StartingPoint) -> Assignment:
@@ -170,6 +171,7 @@ class Child:
             task=study.task,
             metrics=study.metrics,
             budget=command["budget"],
+            full_budget=command["full_budget"],
             seed=command["seed"],
             checkpoint=start.checkpoint,
             start_step=start.step,

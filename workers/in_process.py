@@ -60,8 +60,9 @@ class InProcess:
             claimed.checkpoint,
             claimed.checkpoint_digest,
             claimed.start_step,
+            promoted_from=claimed.promoted_from,
         )
-        if start.note is not None:
+        if start.note is not None and claimed.known_metrics is None:
             report.note(started_over=start.note)
         try:
             space, architecture = self._space_of(running), Architecture.from_json(claimed.architecture)
@@ -77,6 +78,7 @@ class InProcess:
                 task=spec.task,
                 metrics=spec.metrics,
                 budget=claimed.budget,
+                full_budget=spec.full_budget,
                 seed=claimed.seed,
                 checkpoint=start.checkpoint,
                 start_step=start.step,

@@ -25,8 +25,20 @@ class StartingPoint:
     note: str | None = None
 
 
-def starting_point(root: Path | None, key: str | None, digest: str | None, step: int) -> StartingPoint:
-    """The recorded checkpoint if its file is there and the one that was recorded, else from scratch with a note."""
+def starting_point(
+    root: Path | None, key: str | None, digest: str | None, step: int, *, promoted_from: int | None = None
+) -> StartingPoint:
+    """The recorded checkpoint if its file is there and the one that was recorded, else from scratch with a note.
+
+    Args:
+        root: the folder of checkpoints; None where there is none.
+        key: of the recorded checkpoint; None where none was recorded.
+        digest: its recorded hash.
+        step: it was made at.
+        promoted_from: number of the trial that is continued; there should be a checkpoint then.
+    """
+    if key is None and promoted_from is not None:
+        return StartingPoint(note=f"trial {promoted_from}, which this one continues, left no checkpoint")
     if key is None:
         return StartingPoint()
     try:

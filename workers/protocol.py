@@ -66,6 +66,8 @@ class ClaimedTrial:
     checkpoint: str | None = None
     checkpoint_digest: str | None = None
     start_step: int = 0
+    #: number of the trial whose training it continues
+    promoted_from: int | None = None
     #: metrics of a completed trial with the same canonical key and budget, and its number: the same computation is not
     #: trained twice (see `EvaluatorWithReuse`); None where there is none, for repeats, and where the study says no
     known_metrics: Mapping[str, float] | None = None
@@ -99,6 +101,8 @@ class StudySpec:
     beat_seconds: float = 10.0
     #: measurements of a trial are written at most this often
     report_seconds: float = 1.0
+    #: how far a trial without a budget of its own is trained; None where the evaluator says so
+    full_budget: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,10 @@ class Assignment:
     space: SearchSpace
     task: Mapping[str, Any]
     metrics: tuple[str, ...]
+    #: how far to train; None for the full budget
     budget: float | None = None
+    #: what `budget` may become by promotions: schedules are laid out over it; None where `budget` stands alone
+    full_budget: float | None = None
     seed: int = 0
     #: a file for `workers.state_file.read_state`, to go on from, and the step it was made at; None for from scratch
     checkpoint: Path | None = None

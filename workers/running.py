@@ -152,6 +152,12 @@ class RunningTrial:
             self.place.remove_before(checkpoint.key)
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether its training may be continued by a promoted trial once it is complete."""
+        budget, full = self.claimed.budget, self.spec.full_budget
+        return budget is not None and full is not None and budget < full
+
+    @property
     def has_checkpoints(self) -> bool:
         """Whether there may be checkpoints of this trial."""
         return self.claimed.checkpoint is not None or self.can_checkpoint

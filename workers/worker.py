@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -240,6 +241,10 @@ class Worker:
         self._queue.release(*running.fence)
 
     def _finish(self, running: RunningTrial, outcome: Finished) -> None:
+        goes_on = outcome.stopped is None and running.may_go_on
+        if goes_on and (checkpoint := running.unrecorded()) is not None:
+            self._queue.checkpoint(*running.fence, **recording(checkpoint))
+            running.recorded(checkpoint)
         self._queue.finish(
             *running.fence,
             outcome.metrics,
@@ -247,10 +252,10 @@ class Worker:
             attributes=dict(running.attributes),
             stopped=outcome.stopped,
         )
-        self._retire(running)
+        self._retire(running, keep_own=goes_on)
 
     def _fail(self, running: RunningTrial, outcome: Failed) -> None:
-        self._queue.fail(
+        waits = self._queue.fail(
             *running.fence,
             outcome.kind,
             outcome.text,
@@ -258,12 +263,25 @@ class Worker:
             attributes=dict(running.attributes),
             transient=outcome.transient,
         )
-        self._retire(running)  # if it is tried again, then from the start
+        self._retire(running, waits=waits)
 
-    def _retire(self, running: RunningTrial) -> None:
-        """Delete the checkpoints of a trial that has ended: nothing starts from them."""
-        if running.place is not None and running.has_checkpoints:
+    def _retire(self, running: RunningTrial, *, keep_own: bool = False, waits: bool = False) -> None:
+        """Delete the checkpoints from which nothing starts any more.
+
+        Args:
+            running: the trial.
+            keep_own: it is complete, and a promoted one may continue it.
+            waits: it is tried again: then from the start, or from the trial that it continues.
+        """
+        if running.place is None:
+            return
+        if not keep_own and running.has_checkpoints:
             running.place.remove()
+        continued = running.claimed.promoted_from
+        # a result that was taken over left no checkpoint: what goes on from here goes on from the one before
+        has_own = running.can_checkpoint or not keep_own
+        if continued is not None and has_own and not waits:
+            replace(running.place, trial=continued).remove()
 
     def _deliver(self, running: RunningTrial, write: Callable[[], None]) -> None:
         """Make a write that ends an attempt, again and again while the queue is away."""

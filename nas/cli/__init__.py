@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from nas.cli import change, look, score, search, storage
+from nas.cli import change, look, predictors, score, search, storage
 
 app = typer.Typer(
     name="nas",
@@ -25,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(predictors.app)
 app.add_typer(storage.app)
 
 

@@ -15,7 +15,7 @@ def export(name: Name, trial: Number, to: Folder, storage: Storage = None, allow
     from. [bold]Example[/bold]: nas export demo 7 --to best/
     """
     from nas.export import export_trial
-    from nas.study import open_study
+    from nas.studies import open_study
 
     study = open_study(name, storage, allow=tuple(allow or ()))
     typer.echo(f"training trial {trial} of {name!r} again", err=True)
@@ -25,7 +25,7 @@ def export(name: Name, trial: Number, to: Folder, storage: Storage = None, allow
 
 def pause(name: Name, storage: Storage = None) -> None:
     """Hand out no more trials; running ones go on. `nas resume` goes on."""
-    from nas.study import open_study
+    from nas.studies import open_study
 
     open_study(name, storage).pause()
     typer.echo(f"study {name!r} is paused; go on with: nas resume {shlex.quote(name)}", err=True)
@@ -37,7 +37,7 @@ def stop(
     storage: Storage = None,
 ) -> None:
     """End a search from anywhere; running trials stop at their next beat."""
-    from nas.study import open_study
+    from nas.studies import open_study
 
     study = open_study(name, storage)
     if trial is None:
@@ -54,7 +54,7 @@ def delete(
     storage: Storage = None,
 ) -> None:
     """Delete a study with all its trials, for ever."""
-    from nas.study import delete_study, open_study
+    from nas.studies import delete_study, open_study
 
     study = open_study(name, storage)
     count = sum(study.counts().values())

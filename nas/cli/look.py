@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.options import AsCsv, AsJson, Name, Number, Storage
+from nas.cli.options import Allow, AsCsv, AsJson, Name, Number, Storage
 
 if TYPE_CHECKING:
     from nas.study import Study
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _open(name: str, storage: str | None) -> "Study":
-    from nas.study import open_study
+    from nas.studies import open_study
 
     return open_study(name, storage)
 
@@ -44,7 +44,7 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
 def studies(storage: Storage = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
     """All studies of a storage."""
     from nas.report.tables import print_records
-    from nas.study import list_studies
+    from nas.studies import list_studies
 
     records = [
         {"study": row.name, "state": row.state, **{state: row.counts.get(state, 0) for state in _states()}}
@@ -112,25 +112,48 @@ def best(
     storage: Storage = None,
     recommended: Annotated[
         bool,
-        typer.Option("--recommended", help="The trial believed to be best: a measurement that is best may be luck."),
+        typer.Option(
+            "--recommended", help="Only the trial believed to be best: a measurement that is best may be luck."
+        ),
     ] = False,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
-    """The best feasible trial by the study's first metric.
+    """The feasible trial that measured best by the study's first metric, and the one believed to be best.
 
     [bold]Example[/bold]: nas best demo --recommended
     """
     from nas.report.tables import print_facts
+    from nas.studies import open_study
 
-    study = _open(name, storage)
-    found, belief = study.best, None
-    if recommended and (belief := study.recommended()) is not None:
-        found = study.trial(belief.number)
-    if found is None or (recommended and belief is None):
-        few = " (a recommendation needs two completed trials)" if found is not None else ""
-        raise ValueError(f"study {name!r} has no feasible completed trial yet{few}")
-    believed = {} if belief is None else {"believed": {"mean": belief.mean, "sd": belief.sd}}
-    print_facts(front_record(found) | believed, as_json=as_json)
+    study = open_study(name, storage, allow=tuple(allow or ()))
+    found = study.best
+    if found is None:
+        raise ValueError(f"study {name!r} has no feasible completed trial yet")
+    belief, why = _recommended(study)
+    if recommended and belief is None:
+        raise ValueError(f"study {name!r} recommends no trial: {why}")
+    if recommended:
+        print_facts(belief or {}, as_json=as_json)
+    else:
+        print_facts(front_record(found) | {"recommended": belief, "no_recommendation": why}, as_json=as_json)
+
+
+def _recommended(study: "Study") -> tuple[dict[str, Any] | None, str | None]:
+    """The recommended trial with what is believed of it, as plain JSON; or why there is none."""
+    from predictors.predictor import PredictorError
+
+    try:
+        belief = study.recommended()
+    except PredictorError as error:
+        return None, str(error)
+    if belief is None:
+        return None, "a recommendation needs two completed trials to learn from"
+    measured = {"mean": belief.measured, "times": belief.measurements}
+    return front_record(study.trial(belief.number)) | {
+        "believed": {"mean": belief.mean, "sd": belief.sd},
+        "measured": measured,
+    }, None
 
 
 def pareto(name: Name, storage: Storage = None, as_json: AsJson = False, as_csv: AsCsv = False) -> None:

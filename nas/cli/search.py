@@ -25,12 +25,29 @@ def search(
     metric: Annotated[
         list[str] | None, typer.Option(help="What to optimise (repeat): error, macs, latency_ms, …", show_default=False)
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to search.", show_default="regularized_evolution")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How to search.", show_default="auto")] = None,
     evaluator: Annotated[
         str | None, typer.Option(help="training, table, or module:function.", show_default="training")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials in all.", min=1, show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs each trial is trained.", min=1, show_default=False)] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="From the least to the most a trial is trained: epochs:1:27.",
+            metavar="NAME:LEAST:MOST[:FACTOR]",
+            show_default=False,
+        ),
+    ] = None,
+    stopper: Annotated[
+        str | None, typer.Option(help="Ends running trials that lead nowhere: median, asha.", show_default=False)
+    ] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure so many finalists again, twice each, with the last trials.", min=0, show_default="0"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness derives from it.", show_default="0")] = None,
     assignments: Annotated[
         list[str] | None,
@@ -70,9 +87,11 @@ def search(
     from nas.settings import override, read_study_file, settings_from
 
     document = read_study_file(file) if file else {}
-    given: dict[str, Any] = {"name": name, "seed": seed, "metrics": metric or None}
+    given: dict[str, Any] = {"name": name, "seed": seed, "metrics": metric or None, "confirm": confirm}
     document |= {key: value for key, value in given.items() if value is not None}
-    for key, value in (("space", space), ("data", data), ("strategy", strategy), ("evaluator", evaluator)):
+    named = {"space": space, "data": data, "strategy": strategy, "evaluator": evaluator}
+    named |= {"budget": budget, "stopper": stopper}
+    for key, value in named.items():
         if value is not None:
             document[key] = value
     sections: dict[str, dict[str, Any]] = {
@@ -99,7 +118,7 @@ def search(
         _dry_run(settings, storage, workers, tuple(allow or ()))
         return
     from nas.preflight import check
-    from nas.study import create_study_from
+    from nas.studies import create_study_from
 
     check(settings, tuple(allow or ()))
     study = create_study_from(settings, storage=storage, allow=tuple(allow or ()))
@@ -123,7 +142,7 @@ def resume(
     [bold]Example[/bold]: nas resume demo --storage sqlite:///demo.db --trials 60 --workers 4
     """
     from nas.preflight import check_stored
-    from nas.study import open_study
+    from nas.studies import open_study
 
     study = open_study(name, storage, allow=tuple(allow or ()))
     check_stored(study)
@@ -247,7 +266,10 @@ def _dry_run(settings: "StudySettings", storage: str | None, workers: int, allow
         "data": settings.data.name if settings.data else None,
         "metrics": [metric.to_document() for metric in settings.metrics],
         "strategy": {"name": settings.strategy.name, **settings.strategy.settings},
+        "confirm": settings.confirm or None,
         "evaluator": {"name": settings.evaluator.name, **settings.evaluator.settings},
+        "budget": settings.budget.to_document() if settings.budget else None,
+        "stopper": {"name": settings.stopper.name, **settings.stopper.settings} if settings.stopper else None,
         "stop": settings.stop.to_document(),
         "limits": settings.limits.to_document(),
         "workers": workers,

@@ -108,6 +108,12 @@ _claim_sqlite = (
 
 _lock_key = text("SELECT CAST(pg_advisory_xact_lock(hashtextextended(:key, 0)) AS text)")
 
+_origin = select(*COLUMNS).where(trials.c.study_id == bindparam("study"), trials.c.number == bindparam("wanted"))
+
+_digest = select(checkpoints.c.hash).where(
+    checkpoints.c.trial_id == bindparam("trial"), checkpoints.c.key == bindparam("wanted")
+)
+
 _lease = insert(leases)
 _event = insert(events)
 _attempt = insert(attempts).values(
@@ -205,7 +211,8 @@ def handed_out(connection: Connection, study: str, facts: Facts, rows: Sequence[
     claimed = []
     for row in rows:
         number, metrics = known.get((row.canonical_key, row.budget), (None, None)) if row.repeat == 0 else (None, None)
-        checkpoint, digest, step = _starting_point(connection, row)
+        line = [row, *_continued(connection, row)]
+        checkpoint, digest, step = _starting_point(connection, line)
         claimed.append(
             ClaimedTrial(
                 trial_id=row.id,
@@ -216,10 +223,12 @@ def handed_out(connection: Connection, study: str, facts: Facts, rows: Sequence[
                 architecture=row.architecture,
                 budget=row.budget,
                 repeat=row.repeat,
-                seed=trial_seed(facts.seed, row.number, row.repeat),
+                # a promoted trial is the training that it continues, further on
+                seed=trial_seed(facts.seed, line[-1].number, line[-1].repeat),
                 checkpoint=checkpoint,
                 checkpoint_digest=digest,
                 start_step=step,
+                promoted_from=row.promoted_from,
                 known_metrics=metrics,
                 known_from=number,
             )
@@ -244,15 +253,20 @@ def _results_by_key(
     return {(key, budget): (number, json.loads(metrics)) for key, budget, number, metrics in found}
 
 
-def _starting_point(connection: Connection, row: AnyRow) -> tuple[str | None, str | None, int]:
-    """(key, hash, step) of the trial's last checkpoint, else of the trial's that it is promoted from."""
-    if row.checkpoint is None and row.promoted_from is None:
+def _continued(connection: Connection, row: AnyRow) -> list[AnyRow]:
+    """The trials that this one continues, the last before it first; the first one of all stands at the end."""
+    line: list[AnyRow] = []
+    number = row.promoted_from
+    while number is not None:
+        line.append(statements.one(connection, _origin, {"study": row.study_id, "wanted": number}))
+        number = line[-1].promoted_from
+    return line
+
+
+def _starting_point(connection: Connection, line: Sequence[AnyRow]) -> tuple[str | None, str | None, int]:
+    """(key, hash, step) of the last checkpoint of the first of these trials that has one."""
+    row = next((row for row in line if row.checkpoint is not None), None)
+    if row is None:
         return None, None, 0
-    query = (
-        select(trials.c.checkpoint, checkpoints.c.hash, trials.c.checkpoint_step)
-        .join(checkpoints, (checkpoints.c.trial_id == trials.c.id) & (checkpoints.c.key == trials.c.checkpoint))
-        .where(trials.c.study_id == row.study_id)
-    )
-    number = row.number if row.checkpoint is not None else row.promoted_from
-    found = connection.execute(query.where(trials.c.number == number)).first()
-    return (None, None, 0) if found is None else (found.checkpoint, found.hash, found.checkpoint_step)
+    digest = connection.execute(_digest, {"trial": row.id, "wanted": row.checkpoint}).scalar()
+    return (None, None, 0) if digest is None else (row.checkpoint, digest, row.checkpoint_step)

@@ -133,8 +133,12 @@ def measured(
     number: int | None,
     after: tuple[int, int, str, int] | None,
     limit: int | None,
+    beyond: int | None = None,
 ) -> list[MeasurementRow]:
-    """Measurements by (trial id, attempt, metric, step), of a study or one of its trials; after such a key."""
+    """Measurements by (trial id, attempt, metric, step), of a study or one of its trials; after such a key.
+
+    Only of steps beyond one, where that is given.
+    """
     query = (
         select(trials.c.number, *_measured, measurements.c.value, measurements.c.kind)
         .join(trials, trials.c.id == measurements.c.trial_id)
@@ -145,6 +149,8 @@ def measured(
         query = query.where(trials.c.number == number)
     if after is not None:
         query = query.where(tuple_(*_measured) > tuple_(*after))
+    if beyond is not None:
+        query = query.where(measurements.c.step > beyond)
     if limit is not None:
         query = query.limit(limit)
     return [

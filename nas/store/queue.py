@@ -55,6 +55,7 @@ class Queue:
             lease_seconds=limits.lease_seconds,
             beat_seconds=limits.beat_seconds,
             report_seconds=limits.report_seconds,
+            full_budget=(facts.spec.get("budget") or {}).get("most"),
         )
 
     def facts(self, study_id: int) -> tuple[str, Facts]:

@@ -319,9 +319,13 @@ class Store:
         number: int | None = None,
         after: tuple[int, int, str, int] | None = None,
         limit: int | None = None,
+        beyond: int | None = None,
     ) -> list[MeasurementRow]:
-        """Measurements by (trial id, attempt, metric, step) of a study or of one trial; `after` is such a key."""
-        return self._database.read(lambda connection: feed.measured(connection, study_id, number, after, limit))
+        """Measurements by (trial id, attempt, metric, step) of a study or of one trial; `after` is such a key.
+
+        Only of steps beyond one, where that is given.
+        """
+        return self._database.read(lambda connection: feed.measured(connection, study_id, number, after, limit, beyond))
 
     def measured(self, study_id: int) -> Measured:
         """All measurements of a study, as columns."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas.study import Study, delete_study
+from nas.studies import delete_study
+from nas.study import Study
 from tests.chaos import tormented
 from tests.chaos.crew import Crew
 from tests.chaos.journal import Progress

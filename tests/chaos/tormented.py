@@ -17,7 +17,8 @@ from nas.controller import Controller
 from nas.metric import Metric
 from nas.settings import Limits, StopRules
 from nas.store import open_queue
-from nas.study import Study, create_study, open_study
+from nas.studies import create_study, open_study
+from nas.study import Study
 from search_spaces import Choice, Float, Integer, SearchSpace
 from tests.chaos.journal import Journal
 from workers.in_process import InProcess

@@ -120,7 +120,7 @@ TEXTS = (
         "os:system",
         "builtins:eval",
         "nas.cli:main",
-        "nas.study:delete_study",
+        "nas.studies:delete_study",
         "a:b",
         ":",
         "a:",

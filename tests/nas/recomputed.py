@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.budget import Budget
 from nas.history import History
 from nas.metric import Metric
 from nas.strategies.strategy import Strategy
@@ -17,7 +18,14 @@ TERMINAL = ("completed", "failed", "stopped")
 
 
 def proposed_again(
-    strategy: Strategy, space: SearchSpace, metrics: Sequence[Metric], seed: int, rows: Sequence[FeedRow], number: int
+    strategy: Strategy,
+    space: SearchSpace,
+    metrics: Sequence[Metric],
+    seed: int,
+    rows: Sequence[FeedRow],
+    number: int,
+    *,
+    budget: Budget | None = None,
 ) -> Proposal:
     """The proposal of trial `number`, from the rows up to the revision it recorded.
 
@@ -27,7 +35,7 @@ def proposed_again(
     revision, first = by_number[number].proposed_revision, number
     while first - 1 in by_number and by_number[first - 1].proposed_revision == revision:
         first -= 1
-    history = History(space, metrics, seed=seed)
+    history = History(space, metrics, seed=seed, budget=budget)
     history.update([as_of(by_number[before], revision) for before in range(first)])
     return strategy.propose(history, number - first + 1, np.random.default_rng([seed, first]))[-1]
 

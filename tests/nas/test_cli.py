@@ -39,7 +39,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def study(tmp_path: Path) -> nas.Study:
-    made = nas.create_study("demo", space=SPACE, metrics=["error", "cost"], storage=f"sqlite:///{tmp_path}/nas.db")
+    storage = f"sqlite:///{tmp_path}/nas.db"
+    made = nas.create_study("demo", space=SPACE, metrics=["error", "cost"], strategy="random_search", storage=storage)
     rng = np.random.default_rng(0)
     made.add_trials(({"x": float(x), "kind": "a"}, {"error": float(x), "cost": float(1 - x)}) for x in rng.random(20))
     made.tell(made.ask(), failed="no luck")
@@ -75,20 +76,39 @@ def test_tables_for_people_show_every_trial(run: Run, study: nas.Study) -> None:
     assert "no luck" in out
 
 
-def test_best_can_be_the_trial_believed_to_be_best(run: Run, study: nas.Study) -> None:
-    code, out, _ = run("best", "demo", "--recommended", "--json")
+def test_best_tells_what_measured_best_and_what_is_believed_to_be_best(run: Run, study: nas.Study) -> None:
+    code, out, _ = run("best", "demo", "--json")
     found, wanted = json.loads(out), study.recommended()
     assert code == 0
+    assert study.best is not None
     assert wanted is not None
-    assert (found["trial"], found["believed"]) == (wanted.number, {"mean": wanted.mean, "sd": wanted.sd})
+    assert (found["trial"], found["no_recommendation"]) == (study.best.number, None)
+    assert found["metrics"] == dict(study.best.metrics)
+    told = found["recommended"]
+    assert (told["trial"], told["believed"]) == (wanted.number, {"mean": wanted.mean, "sd": wanted.sd})
+    assert told["measured"] == {"mean": study.trial(wanted.number).metrics["error"], "times": 1}
+    assert json.loads(run("best", "demo", "--recommended", "--json")[1]) == told
 
 
-def test_nothing_is_recommended_from_a_single_trial(run: Run, tmp_path: Path) -> None:
-    one = nas.create_study("one", space=SPACE, metrics=["error"], storage=f"sqlite:///{tmp_path}/nas.db")
-    one.tell(one.ask(), {"error": 1.0})
+def test_best_says_why_nothing_is_recommended(run: Run, tmp_path: Path) -> None:
+    one = nas.create_study(
+        "one", space=SPACE, metrics=["error"], strategy="random_search", storage=f"sqlite:///{tmp_path}/nas.db"
+    )
+    code, _, err = run("best", "one")
+    assert code == 2
+    assert "no feasible completed trial" in err
+    one.tell(one.ask(), {"error": 1e150})
     code, _, err = run("best", "one", "--recommended")
     assert code == 2
     assert "needs two completed trials" in err
+    code, out, _ = run("best", "one", "--json")
+    assert code == 0
+    assert json.loads(out)["recommended"] is None
+    assert "needs two completed trials" in json.loads(out)["no_recommendation"]
+    one.tell(one.ask(), {"error": -1e150})  # no variance that a float can hold
+    code, out, _ = run("best", "one")
+    assert code == 0
+    assert "logarithms" in " ".join(out.split())
 
 
 def test_states_filter_and_unknown_ones_are_refused(run: Run, study: nas.Study) -> None:
@@ -132,7 +152,7 @@ def changed(option: str, value: str) -> tuple[str, ...]:
         (("search", "typo.toml"), "did you mean 'strategy'"),
         (("search",), "--name"),
         ((*SEARCH, "--strategy", "local_serch"), "did you mean 'local_search'"),
-        ((*SEARCH, "--set", "strategy.populaton=3"), "did you mean 'population'"),
+        ((*SEARCH, "--strategy", "nsga2", "--set", "strategy.populaton=3"), "did you mean 'population'"),
         (changed("--space", "mpl"), "did you mean 'mlp'"),
         (changed("--data", "irsi"), "did you mean 'iris'"),
         (changed("--metric", "eror"), "did you mean 'error'"),
@@ -151,6 +171,10 @@ def changed(option: str, value: str) -> tuple[str, ...]:
         ((*changed("--space", "my_broken:space"), "--allow", "my_broken"), "ZeroDivisionError"),
         ((*changed("--space", "my_missing:space"), "--allow", "my_missing"), "my_missing"),
         ((*SEARCH, "--time-limit", "soon"), "10m"),
+        ((*SEARCH, "--confirm", "3"), "12 trials are needed, got 1"),
+        ((*SEARCH[:-2], "--confirm", "3"), "how many there are in all"),
+        ((*SEARCH, "--set", "confirm=3"), "part.key=value"),
+        ((*SEARCH, "--strategy", "bayesian", "--set", "strategy.acquisition=qlognehvi"), "judges several metrics"),
         ((*SEARCH, "--trial-memory-limit", "lots"), "2GiB"),
         ((*SEARCH, "--target", "eror=1"), "error"),
         (("resume", "dmeo"), "demo"),
@@ -226,7 +250,7 @@ def test_a_search_with_a_table_of_unknown_place_says_how_to_name_it(run: Run, mo
     assert "NAS_BENCHMARK_DATA" in err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["pareto", "demo"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["pareto", "demo"], ["predictors", "list"]])
 def test_what_only_looks_loads_no_heavy_library(study: nas.Study, tmp_path: Path, arguments: list[str]) -> None:
     script = (
         "import sys\nfrom nas.cli import main\nsys.argv = ['nas', *sys.argv[1:]]\n"

@@ -75,8 +75,13 @@ def test_every_name_leads_to_a_class_of_its_kind(kind, name):
             {},
             "unknown strategy .*did you mean 'regularized_evolution'",
         ),
-        ("strategy", "qqq", {}, "known are random_search, grid, .*; your own is named 'module:object'"),
-        ("loss", "x", {}, "unknown kind 'loss'; known are strategy, predictor, acquisition, candidates, evaluator"),
+        ("strategy", "qqq", {}, "known are auto, random_search, grid, .*; your own is named 'module:object'"),
+        (
+            "loss",
+            "x",
+            {},
+            "unknown kind 'loss'; known are strategy, stopper, predictor, acquisition, candidates, evaluator",
+        ),
         ("strategy", "nsga2", {"poplation": 3}, "has no setting 'poplation'; did you mean 'population'"),
         ("strategy", "random_search", {"qqq": 3}, "has no setting 'qqq'; it has distinct"),
         (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.study import open_study
+from nas.studies import open_study
 from workers.evaluators.tables.nas_bench_201 import nas_bench_201
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))

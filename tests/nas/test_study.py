@@ -18,6 +18,8 @@ SPACE = SearchSpace(
     {"x": Float(-2.0, 2.0), "layers": Repeat({"width": Integer(1, 4)}, Integer(1, 3)), "kind": Choice(["a", "b"])},
     name="toy",
 )
+QUICK = "regularized_evolution"
+"""Where the strategy does not matter: one that proposes at once."""
 
 
 def evaluate(assignment, report):
@@ -30,7 +32,7 @@ def evaluate(assignment, report):
 
 @pytest.fixture
 def study(store_url: str) -> Iterator[nas.Study]:
-    made = nas.create_study("toy", space=SPACE, metrics=["error", "cost"], storage=store_url, seed=3)
+    made = nas.create_study("toy", space=SPACE, metrics=["error", "cost"], strategy=QUICK, storage=store_url, seed=3)
     yield made
     made.close()
 
@@ -58,7 +60,7 @@ def test_the_number_of_trials_is_a_total(study: nas.Study) -> None:
 
 def test_a_search_that_is_interrupted_and_reopened_proposes_the_same(study: nas.Study, store_url: str) -> None:
     study.run(evaluator=evaluate, trials=12, pool="local")
-    twin = nas.create_study("twin", space=SPACE, metrics=["error", "cost"], storage=store_url, seed=3)
+    twin = nas.create_study("twin", space=SPACE, metrics=["error", "cost"], strategy=QUICK, storage=store_url, seed=3)
     for trials in (1, 4, 5, 9, 12):
         twin.run(evaluator=evaluate, trials=trials, pool="local")
         twin.close()
@@ -192,14 +194,16 @@ def test_a_finite_space_that_is_used_up_ends_the_search(store_url: str) -> None:
     ],
 )
 def test_each_stop_rule_ends_a_search(store_url: str, stop: nas.StopRules, said: str) -> None:
-    study = nas.create_study("rules", space=SPACE, metrics=["error", "cost"], storage=store_url, stop=stop)
+    study = nas.create_study(
+        "rules", space=SPACE, metrics=["error", "cost"], strategy=QUICK, storage=store_url, stop=stop
+    )
     assert said in study.run(evaluator=evaluate, pool="local")
     assert len(study.trials) < 200
     study.close()
 
 
 def test_an_evaluator_that_raises_fails_its_trial_and_the_search_goes_on(store_url: str) -> None:
-    study = nas.create_study("raises", space=SPACE, metrics=["value"], storage=store_url)
+    study = nas.create_study("raises", space=SPACE, metrics=["value"], strategy=QUICK, storage=store_url)
 
     def sometimes(assignment, report):
         if assignment.trial % 3 == 0:
@@ -259,6 +263,10 @@ def test_settings_that_cannot_be_are_refused_when_the_study_is_made(store_url: s
         ({"metrics": []}, "at least one"),
         ({"stop": nas.StopRules(target={"eror": 0.1})}, "no such metric"),
         ({"space": "nas_bench_202"}, "nas_bench_201"),
+        ({"strategy": {"name": "bayesian", "acquisition": "qlognehvi"}}, "judges several metrics, the study has 1"),
+        ({"confirm": -1}, "confirm must be"),
+        ({"confirm": True}, "confirm must be"),
+        ({"confirm": 3, "stop": nas.StopRules(trials=10)}, "12 trials are needed, got 10"),
     ):
         given = {"space": SPACE, "metrics": ["error"], "storage": store_url, **wrong}
         with pytest.raises((ValueError, nas.NasError), match=said):
@@ -311,7 +319,11 @@ def test_the_recommended_trial_is_believed_not_lucky(tmp_path: Path, goal: Goal)
     space = SearchSpace({"x": Float(0.0, 1.0)})
     sign = 1.0 if goal == "minimize" else -1.0
     study = nas.create_study(
-        "noisy", space=space, metrics=[nas.Metric("value", goal=goal)], storage=f"sqlite:///{tmp_path}/nas.db"
+        "noisy",
+        space=space,
+        metrics=[nas.Metric("value", goal=goal)],
+        strategy="random_search",
+        storage=f"sqlite:///{tmp_path}/nas.db",
     )
     noise = np.random.default_rng(0).normal(0.0, 0.1, 40)
     places = np.linspace(0.0, 1.0, 40)
@@ -325,3 +337,87 @@ def test_the_recommended_trial_is_believed_not_lucky(tmp_path: Path, goal: Goal)
     assert abs(places[found.number] - 0.25) < 0.2
     assert found.learnt_from == 40
     assert sign * found.mean == pytest.approx(4 * (places[found.number] - 0.25) ** 2, abs=4 * found.sd + 0.05)
+
+
+NOISY = SearchSpace({"x": Float(0.0, 1.0)}, name="noisy")
+LEARNING = {"name": "bayesian", "predictor": "tests.nas.strategies.small_process:SmallProcess", "initial": 4}
+
+
+def noisy(assignment, report):
+    noise = np.random.default_rng(assignment.seed).normal(0.0, 0.1)
+    return {"value": (assignment.architecture["x"] - 0.25) ** 2 + float(noise)}
+
+
+def test_the_last_trials_of_a_search_confirm_its_finalists(tmp_path: Path) -> None:
+    study = nas.create_study(
+        "confirmed",
+        space=NOISY,
+        metrics=["value"],
+        strategy=LEARNING,
+        storage=f"sqlite:///{tmp_path}/nas.db",
+        confirm=2,
+        allow=["tests"],
+    )
+    with pytest.raises(ValueError, match="how many there are in all"):
+        study.run(evaluator=noisy, pool="local")
+    with pytest.raises(ValueError, match="8 trials are needed"):
+        study.run(evaluator=noisy, trials=7, pool="local")
+    study.run(evaluator=noisy, trials=14, pool="local")
+    repeats = [trial for trial in study.trials if trial.repeat]
+    assert [trial.number for trial in repeats] == [10, 11, 12, 13]
+    measured: dict[float, list[float]] = {}
+    for trial in study.trials:
+        measured.setdefault(trial.architecture["x"], []).append(trial.metrics["value"])
+    assert all(len(set(values)) == len(values) for values in measured.values())  # other seeds, other values
+    means = {x: float(np.mean(values)) for x, values in measured.items()}
+    assert study.best is not None
+    assert study.best.repeat == 0
+    assert means[study.best.architecture["x"]] == min(means.values())
+    found = study.recommended()
+    assert found is not None
+    chosen = measured[study.trial(found.number).architecture["x"]]
+    assert (found.measured, found.measurements) == (pytest.approx(np.mean(chosen)), len(chosen))
+    study.close()
+
+
+def test_a_search_killed_between_any_two_trials_confirms_the_same(tmp_path: Path) -> None:
+    url, proposed = f"sqlite:///{tmp_path}/nas.db", {}
+    for name in ("whole", "killed"):
+        made = nas.create_study(
+            name,
+            space=NOISY,
+            metrics=["value"],
+            strategy=LEARNING,
+            storage=url,
+            stop=nas.StopRules(trials=12),
+            confirm=2,
+            allow=["tests"],
+        )
+        for number in range(12):
+            trial = made.ask()
+            made.tell(trial, {"value": (trial.architecture["x"] - 0.25) ** 2 + 0.05 * (number % 3)})
+            if name == "killed":
+                made.close()
+                made = nas.open_study(name, url, allow=["tests"])
+        proposed[name] = [(trial.architecture, trial.repeat) for trial in made.trials]
+        made.close()
+    assert proposed["killed"] == proposed["whole"]
+    assert [repeat for _, repeat in proposed["whole"]][:8] == [0] * 8
+    assert all(repeat in (1, 2) for _, repeat in proposed["whole"][8:])
+
+
+def test_the_best_is_the_best_mean_of_what_was_measured(tmp_path: Path) -> None:
+    study = nas.create_study(
+        "means",
+        space=NOISY,
+        metrics=[nas.Metric("value", limit=0.5)],
+        strategy="random_search",
+        storage=f"sqlite:///{tmp_path}/nas.db",
+    )
+    for x, repeat, value in ((0.1, 0, 0.1), (0.2, 0, 0.2), (0.1, 1, 0.4), (0.3, 0, 0.6), (0.3, 1, 0.0)):
+        study.enqueue({"x": x}, repeat=repeat)
+        study.tell(study.ask(), {"value": value})
+    best = study.best
+    assert best is not None
+    assert (best.number, best.metrics) == (1, {"value": 0.2})  # means .25, .2 and .3, of which all keep the limit
+    study.close()

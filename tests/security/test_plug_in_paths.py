@@ -31,7 +31,7 @@ OUTSIDE = (
     *("nass:x", "nas_evil:x", "workers_:x", "torch.nnx:x", "torch.nn.functional:torch.load"),
 )
 OURS_OF_ANOTHER_KIND = (
-    *("nas.cli:main", "nas.study:delete_study", "nas.store:open_store", "nas.store.upgrade:upgrade"),
+    *("nas.cli:main", "nas.studies:delete_study", "nas.store:open_store", "nas.store.upgrade:upgrade"),
     *("nas.store.database:Database", "workers.child_process:ChildProcess", "workers.checkpoints:remove_study"),
     *("search_spaces.export:export_network", "search_spaces.loading:load_object", "workers.processes:kill_family"),
 )
@@ -92,7 +92,7 @@ def plant(database: Path, **changes: Any) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("path", ["marking_lab:evaluate", "os:system", "nas.study:delete_study"])
+@pytest.mark.parametrize("path", ["marking_lab:evaluate", "os:system", "nas.studies:delete_study"])
 @pytest.mark.parametrize("place", ["evaluator", "strategy", "space", "data"])
 def test_a_stored_study_cannot_have_its_code_imported_unless_it_is_allowed(lab: Path, place: str, path: str) -> None:
     url = f"sqlite:///{lab}/nas.db"

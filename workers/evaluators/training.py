@@ -66,7 +66,8 @@ class TrainingEvaluator(TrainingSettings):
     """Trains networks; its fields are the training settings, and how latency is measured.
 
     The task says which data: ``{"data": name or path, "settings": {…}}`` as for `load_dataset`. What the space decides
-    beside its network takes the place of the settings here, and a trial's budget takes the place of `epochs`.
+    beside its network takes the place of the settings here. The study's full budget takes the place of `epochs`: a
+    trial with a smaller one is the beginning of the same training. In a study without it, a trial's own budget does.
 
     A loss that becomes NaN or infinite raises `workers.training.loop.NanLoss`, a FloatingPointError.
     """
@@ -133,6 +134,7 @@ class TrainingEvaluator(TrainingSettings):
                     report=after_epoch,
                     start=assignment.checkpoint,
                     keeper=Periodic(report=report, interval_seconds=self.checkpoint_seconds),
+                    until=_epochs(assignment.budget),
                 )
         if peak.bytes is not None:
             report.note(peak_memory_bytes=peak.bytes)
@@ -161,12 +163,9 @@ class TrainingEvaluator(TrainingSettings):
     def settings_for(self, assignment: Assignment) -> TrainingSettings:
         """The settings of one trial."""
         settings = self.with_decisions(training_decisions(assignment.space, assignment.architecture))
-        budget = assignment.budget
-        if budget is None:
-            return settings
-        if budget < 1 or budget != int(budget):
-            raise ValueError(f"a training's budget is a whole number of epochs >= 1, got {budget}")
-        return replace(settings, epochs=int(budget))
+        epochs, full = _epochs(assignment.budget), _epochs(assignment.full_budget)
+        longest = max((given for given in (epochs, full) if given is not None), default=None)
+        return settings if longest is None else replace(settings, epochs=longest)
 
     def _architecture_metrics(
         self, network: nn.Module, dataset: Dataset, assignment: Assignment, report: Report
@@ -188,6 +187,14 @@ class TrainingEvaluator(TrainingSettings):
             report.note(latency_device=timed.device_name, latency_batch_size=timed.batch_size)
             found["latency_ms"] = timed.median_ms
         return found
+
+
+def _epochs(budget: float | None) -> int | None:
+    if budget is None:
+        return None
+    if budget < 1 or budget != int(budget):
+        raise ValueError(f"a training's budget is a whole number of epochs >= 1, got {budget}")
+    return int(budget)
 
 
 def _network(assignment: Assignment, dataset: Dataset) -> nn.Module:

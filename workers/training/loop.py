@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.datasets.dataset import Dataset
+from workers.kernels import register
 from workers.training.checkpoint import Progress, restore_generators, restore_training, training_state
 from workers.training.optimizers import make_optimizer
 from workers.training.schedules import learning_rate_at
@@ -62,6 +63,7 @@ def train(
     report: Callable[[int, Mapping[str, float]], bool] | None = None,
     start: Path | None = None,
     keeper: Keeper | None = None,
+    until: int | None = None,
 ) -> TrainingResult:
     """Fit a network to the training split, in place.
 
@@ -78,15 +80,20 @@ def train(
         report: called after each epoch with (epochs done, scores on the validation split and train_loss); training
             ends when it returns True.
         start: a checkpoint to go on from.
-        keeper: keeps checkpoints, after any step at which it says that one is due.
+        keeper: keeps checkpoints, after any step at which it says that one is due, and at an end before the last
+            epoch of `settings`: that training may be gone on with.
+        until: train to the end of so many epochs of those in `settings`, whose schedule spans all of them.
 
     Raises:
         NanLoss: the training loss of an epoch, or the validation loss after it, is NaN or infinite.
     """
     device = torch.device(device)
     began = time.perf_counter()
+    epochs = settings.epochs if until is None else min(until, settings.epochs)
     if dataset.kind == "regression" and settings.label_smoothing:
         raise ValueError(f"label_smoothing is for classification only, got {settings.label_smoothing} for regression")
+    if device.type == "cuda":
+        register()
     network.to(device)
     optimizer = make_optimizer(network, settings)
     progress = Progress() if start is None else restore_training(start, network, optimizer)
@@ -98,25 +105,31 @@ def train(
         size = max(EVALUATION_BATCH, 2 * settings.batch_size)
         return score(network, validation, dataset, precision=settings.precision, batch_size=size)
 
-    def keep_if_due(progress: Progress) -> None:
-        if keeper is not None and keeper.is_due():
+    def keep(progress: Progress) -> None:
+        if keeper is not None:
             progress = replace(progress, seconds=before + time.perf_counter() - began)
             keeper.keep(progress.epochs, training_state(network, optimizer, progress, device))
 
+    def keep_if_due(progress: Progress) -> None:
+        if keeper is not None and keeper.is_due():
+            keep(progress)
+
     latest, stopped = None, False
     with seeded(seed, device):
-        while progress.epochs < settings.epochs and not stopped:
+        while progress.epochs < epochs and not stopped:
             train_loss = _one_epoch(
                 network, training, dataset.kind, settings, optimizer, seed=seed, start=progress, keep_if_due=keep_if_due
             )
             latest, progress = scores(), Progress(epochs=progress.epochs + 1)
             for name, value in (("training", train_loss), ("validation", latest["loss"])):
                 if not math.isfinite(value):
-                    raise NanLoss(f"the {name} loss is {value} after epoch {progress.epochs} of {settings.epochs}")
+                    raise NanLoss(f"the {name} loss is {value} after epoch {progress.epochs} of {epochs}")
             if report is not None:
                 stopped = report(progress.epochs, {**latest, "train_loss": train_loss})
-            if progress.epochs < settings.epochs and not stopped:
+            if progress.epochs < epochs and not stopped:
                 keep_if_due(progress)
+        if progress.epochs < settings.epochs and not stopped:
+            keep(progress)
     return TrainingResult(
         scores=latest or scores(),
         epochs=progress.epochs,

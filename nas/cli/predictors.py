@@ -1,0 +1,114 @@
+"""Commands about predictors: nas predictors list, compare."""
+
+import ast
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.options import Allow, AsCsv, AsJson, Name, Storage
+
+if TYPE_CHECKING:
+    from nas.comparison import Compared
+
+SHORT = {"kendall_tau": "tau", "calibration": "calib"}
+"""Headings of the table for people."""
+
+app = typer.Typer(name="predictors", help="Which predictors there are, and how good they are.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_predictors(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """The predictors of ours: what `strategy.predictor` may name, beside 'module:object' of your own."""
+    from nas.catalogue import names, path_of
+    from nas.report.tables import print_records
+
+    records = [{"predictor": name, "what it is": _described(path_of("predictor", name))} for name in names("predictor")]
+    print_records(records, as_json=as_json, as_csv=as_csv, empty="no predictors")
+
+
+@app.command()
+def compare(
+    name: Name,
+    predictor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name, module:object, or 'all' (repeat).", show_default="those that take seconds", metavar="NAME"
+        ),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What is foretold.", show_default="the study's first")] = None,
+    folds: Annotated[int, typer.Option(help="Each trial is foretold by a fit to the other folds.", min=2)] = 5,
+    storage: Storage = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """How well predictors would have foretold a study's completed trials (cross-validation); the best ranking first.
+
+    tau (Kendall's) and spearman: 1 is the right order. rmse: in the metric's units. nll: negative log likelihood, small
+    is good. calib: mean distance of the calibration curve from the diagonal, 0 is good.
+
+    [bold]Example[/bold]: nas predictors compare demo --predictor gaussian_process --predictor random_forest
+    """
+    from nas.catalogue import names
+    from nas.comparison import QUICK, examination
+    from nas.comparison import compare as compare_predictors
+    from nas.report.counting import counting
+    from nas.report.tables import print_facts, print_records
+    from nas.studies import open_study
+
+    if as_json and as_csv:
+        raise ValueError("--json and --csv cannot both be given")
+    wanted = tuple(names("predictor")) if predictor == ["all"] else tuple(predictor or QUICK)
+    study = open_study(name, storage, allow=tuple(allow or ()))
+    task = examination(study.history, metric=metric, folds=folds)
+    with counting("compare", len(wanted) * task.folds, "fits") as step:
+        compared = compare_predictors(study.history, task, wanted, allow=study.allow, watch=step)
+    if all(one.quality is None for one in compared):
+        raise ValueError("; ".join(f"{one.predictor}: {one.failure}" for one in compared))
+    if as_json:
+        facts = {"study": name, "metric": task.metric, "trials": len(task.losses), "folds": task.folds}
+        print_facts(facts | {"predictors": [_record(one) | _curve(one) for one in compared]}, as_json=True)
+        return
+    records = [_record(one) for one in compared]
+    if not as_csv:  # as many columns as fit into a narrow terminal
+        records = [{SHORT.get(key, key): value for key, value in record.items()} for record in records]
+    print_records(records, as_json=False, as_csv=as_csv, empty="no predictors")
+    typer.echo(f"{task.metric} of {len(task.losses)} trials, {task.folds} folds", err=True)
+
+
+def _described(path: str) -> str:
+    """The first line of a module's docstring. Read, not imported: together they load all our libraries."""
+    found = find_spec(path.partition(":")[0])
+    source = "" if found is None or found.origin is None else Path(found.origin).read_text()
+    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return first.partition(": ")[2] or first
+
+
+def _record(compared: "Compared") -> dict[str, Any]:
+    """One predictor's figures; None where there is none."""
+    quality = compared.quality
+    figures = (
+        {}
+        if quality is None
+        else {
+            "kendall_tau": quality.kendall_tau,
+            "spearman": quality.spearman,
+            "rmse": quality.rmse,
+            "nll": quality.negative_log_likelihood,
+            "calibration": quality.calibration_error,
+        }
+    )
+    known = {key: value if math.isfinite(value) else None for key, value in figures.items()}
+    return {"predictor": compared.predictor, **known, "seconds": compared.seconds, "failure": compared.failure}
+
+
+def _curve(compared: "Compared") -> dict[str, Any]:
+    """The calibration curve: level -> share of losses below that quantile of their belief."""
+    from predictors.quality import LEVELS
+
+    if compared.quality is None:
+        return {}
+    return {"calibration_curve": dict(zip(map(str, LEVELS), compared.quality.calibration, strict=True))}

@@ -1,0 +1,179 @@
+"""Predictors compared on a study's own trials, from Python and by `nas predictors`."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nas
+from nas import catalogue
+from nas.cli import main
+from nas.comparison import QUICK, compare, examination
+from predictors.predictor import PredictorError
+from predictors.quality import LEVELS, cross_validated
+from search_spaces import Choice, Float, SearchSpace
+from tests.nas.strategies.small_process import SmallProcess
+
+Run = Callable[..., tuple[int, str, str]]
+SPACE = SearchSpace({"x": Float(0.0, 1.0), "kind": Choice(["a", "b"])}, name="toy")
+SMALL, FAILING = "tests.nas.strategies.small_process:SmallProcess", "tests.nas.test_comparison:Failing"
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Learns nothing."""
+
+    space: SearchSpace
+
+    def fit(self, architectures: Any, losses: Any) -> Any:
+        raise PredictorError("these trials teach nothing")
+
+
+def value_of(architecture: Any) -> float:
+    return float(np.sin(4.0 * architecture["x"]) + 0.3 * (architecture["kind"] == "a"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> nas.Study:
+    made = nas.create_study(
+        "demo",
+        space=SPACE,
+        metrics=["accuracy", "cost"],
+        strategy="random_search",
+        storage=f"sqlite:///{tmp_path}/nas.db",
+        seed=3,
+        allow=["tests"],
+    )
+    rng = np.random.default_rng(0)
+    drawn = [{"x": float(x), "kind": kind} for x, kind in zip(rng.random(12), "abbabaabbaba", strict=True)]
+    made.add_trials((each, {"accuracy": value_of(each), "cost": 2.0}) for each in drawn)
+    made.tell(made.ask(), failed="no luck")
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `nas predictors` in an empty folder; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("NAS_STORAGE", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nas", "predictors", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_figures_are_those_of_a_cross_validation_on_the_completed_trials(study: nas.Study) -> None:
+    steps: list[int] = []
+    wide = {"name": SMALL, "width": 50.0}
+    found = study.compare_predictors([FAILING, wide, SMALL], folds=4, watch=steps.append)
+    completed = [trial for trial in study.trials if trial.metrics]
+    losses = np.array([-trial.metrics["accuracy"] for trial in completed])
+    expected = cross_validated(
+        SmallProcess(SPACE), [trial.architecture for trial in completed], losses, np.random.default_rng(3), 4
+    )
+    assert found[0].quality == expected
+    assert found[0].quality.count == 12
+    assert found[1].quality is not None
+    assert found[1].quality.kendall_tau < expected.kendall_tau
+    assert [one.predictor for one in found] == [SMALL, SMALL, FAILING]
+    assert found[2].quality is None
+    assert found[2].failure == "PredictorError: these trials teach nothing"
+    assert all(one.seconds >= 0.0 for one in found)
+    assert steps == sorted(steps)
+    assert steps[-1] == 12
+
+
+def test_what_is_compared_unless_others_are_named_can_be_fitted(study: nas.Study) -> None:
+    assert set(QUICK) <= set(catalogue.names("predictor"))
+    (found,) = study.compare_predictors(["gaussian_process"])
+    assert found.quality is not None
+    assert found.quality.kendall_tau > 0.5
+
+
+def test_what_nothing_can_be_judged_by_is_refused(study: nas.Study, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all 12 completed trials have cost 2"):
+        study.compare_predictors([SMALL], metric="cost")
+    with pytest.raises(ValueError, match="no such metric; the study has accuracy, cost"):
+        study.compare_predictors([SMALL], metric="eror")
+    for folds in (1, 0, True, 2.5):
+        with pytest.raises(ValueError, match="folds must be"):
+            study.compare_predictors([SMALL], folds=folds)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean 'random_forest'"):
+        compare(study.history, examination(study.history), [FAILING, "random_forrest"], allow=["tests"])
+    with pytest.raises(ValueError, match="has no setting 'wdith'"):
+        study.compare_predictors([{"name": SMALL, "wdith": 1.0}])
+    with pytest.raises(ValueError, match="--allow other_lab"):
+        study.compare_predictors(["other_lab:Predictor"])
+    few = nas.create_study(
+        "few", space=SPACE, metrics=["error"], strategy="random_search", storage=f"sqlite:///{tmp_path}/nas.db"
+    )
+    few.add_trials(({"x": 0.5, "kind": kind}, {"error": 1.0}) for kind in "ab")
+    with pytest.raises(ValueError, match="at least 3 different architectures, got 2"):
+        few.compare_predictors([SMALL])
+
+
+def test_json_csv_and_the_table_say_the_same(run: Run, study: nas.Study) -> None:
+    given = ("compare", "demo", "--predictor", SMALL, "--predictor", FAILING, "--allow", "tests", "--folds", "3")
+    code, out, _ = run(*given, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["metric"], facts["trials"], facts["folds"]) == ("accuracy", 12, 3)
+    good, bad = facts["predictors"]
+    (expected,) = study.compare_predictors([SMALL], folds=3)
+    assert expected.quality is not None
+    assert (good["kendall_tau"], good["nll"]) == (
+        expected.quality.kendall_tau,
+        expected.quality.negative_log_likelihood,
+    )
+    assert [float(level) for level in good["calibration_curve"]] == list(LEVELS)
+    assert "teach nothing" in bad["failure"]
+    _, text, _ = run(*given, "--csv")
+    header, first, _ = text.splitlines()
+    assert header.split(",")[:6] == ["predictor", "kendall_tau", "spearman", "rmse", "nll", "calibration"]
+    assert float(first.split(",")[1]) == good["kendall_tau"]
+    code, out, err = run(*given)
+    assert code == 0
+    assert "0." in out
+    assert "accuracy of 12 trials, 3 folds" in err
+
+
+def test_the_list_names_every_predictor_and_what_it_is(run: Run) -> None:
+    code, out, _ = run("list", "--json")
+    assert code == 0
+    records = {record["predictor"]: record["what it is"] for record in json.loads(out)}
+    assert tuple(records) == catalogue.names("predictor")
+    assert all(len(text) > 20 for text in records.values())
+    assert "trees" in records["random_forest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("demo", "--predictor", "random_forrest"), "did you mean 'random_forest'"),
+        (("demo", "--metric", "eror"), "the study has accuracy, cost"),
+        (("demo", "--metric", "cost"), "nothing to foretell"),
+        (("demo", "--folds", "1"), "--folds"),
+        (("dmeo",), "demo"),
+        (("demo", "--json", "--csv"), "both"),
+        (("demo", "--predictor", SMALL), "--allow tests"),
+        (("demo", "--predictor", FAILING, "--allow", "tests"), "teach nothing"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    run: Run, study: nas.Study, arguments: tuple[str, ...], said: str
+) -> None:
+    code, _, err = run("compare", *arguments)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
