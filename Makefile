@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help demo test check format types clean fuzz audit chaos
+.PHONY: help demo test check format types clean fuzz audit chaos gpu
 
 help:
 	@echo "make demo    search small cells on the digits images: two workers, two metrics, about a minute"
@@ -11,6 +11,7 @@ help:
 	@echo "make check   formatting, lint, types, import contracts, then all tests"
 	@echo "make fuzz    100,000 odd inputs to everything that takes any"
 	@echo "make chaos   kill, pause and cut off everything while it searches, and hold the database to account"
+	@echo "make gpu     compile, check and time the CUDA kernels and the training on this machine's GPU"
 	@echo "make audit   look every installed package up among the known vulnerabilities (needs the net)"
 	@echo "make format  let ruff format and mend what it can"
 
@@ -50,6 +51,12 @@ chaos: $(STAMP)
 	NAS_PROOF_STEPS=40000 NAS_PROOF_KILLS=20 NAS_PROOF_CUTS=500 NAS_PROOF_ZOMBIES=1000 $(BIN)/python -m pytest -s \
 	  $(patsubst %,tests/nas/store/test_%.py,store_machine planted_bugs kill_points lost_replies zombies clocks races)
 	NAS_TERMINATIONS=10 $(BIN)/python -m pytest tests/nas/test_ray_search.py -k terminated
+
+# on a machine with a GPU and its build of torch, named by GPU_PYTHON if that is not in .venv; without a GPU it says so
+# and fails
+GPU_PYTHON ?= $(BIN)/python
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py $(GPU)
 
 # asks the net about every installed package, so `check` does not do it
 audit: $(STAMP)

@@ -5,7 +5,7 @@
 FOLDER (or NAS_BENCHMARK_DATA) holds `nasbench201/nb201_core.npz`. A search sees the validation accuracy, after 200
 epochs, of one training seed, drawn for each cell and search. Printed are mean and standard error of the regret in the
 mean validation accuracy over the training seeds (percent): of the cell with the best posterior mean, and of the one
-that measured best; then the former's test accuracy. A strategy without `recommend` recommends what measured best.
+that measured best; then the former's test accuracy. A strategy without a predictor recommends what measured best.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from nas_bench_201_queries import PLACES, mean_and_error
 
 from nas import catalogue
 from nas.metric import Metric
+from nas.recommended import recommended
 from search_spaces.catalogue.nas_bench_201 import EDGES, OPERATIONS, nas_bench_201, to_ids
 
 SETS = ("cifar10", "cifar100", "ImageNet16-120")
@@ -62,11 +63,11 @@ def regrets(
     run = driven(strategy, nas_bench_201(), [Metric("accuracy")], measure, seed)
     (history,) = islice(run, trials - 1, trials)
     measured = history.finished.architecture(int(history.finished.losses[:, 0].argmin()))
-    recommended = measured
-    if hasattr(strategy, "recommend"):
-        recommended = history.trial(strategy.recommend(history).number).architecture
+    chosen = measured
+    if hasattr(strategy, "believed"):
+        chosen = history.trial(recommended(strategy, history).number).architecture
     best = float(means.max())
-    return best - means[code(recommended)], best - means[code(measured)], float(test[code(recommended)])
+    return best - means[code(chosen)], best - means[code(measured)], float(test[code(chosen)])
 
 
 def main() -> None:

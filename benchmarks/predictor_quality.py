@@ -6,7 +6,8 @@ FOLDER (or the environment variable NAS_BENCHMARK_DATA) holds `nasbench201/nb201
 drawn at random, and 400 others to be ranked; the loss is 100 minus a cell's mean test accuracy after 200 epochs.
 Printed are mean and standard error over the seeds of Kendall's tau-b between posterior mean and loss, the mean absolute
 distance of the calibration curve from the diagonal, and the seconds of a fit and of its beliefs about the 400. With
-`--quantities` the Gaussian process is told the numbers of parameters and FLOPs too (`beside`).
+`--told costs` the predictors are told the numbers of parameters and multiply-accumulates, with `--told scores` 13
+published zero-cost scores (`published_scores.py`, which wants NAS_BENCHMARK_DATA).
 """
 
 import argparse
@@ -17,15 +18,17 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from published_scores import COSTS, SCORES_CIFAR10, SCORES_IMAGENET16
 
-from predictors.features import Quantities
-from predictors.gaussian_process import GaussianProcess
+from predictors.features import Quantities, knowing
 from predictors.predictor import Predictor
 from predictors.quality import judge
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 
 ASKED = 400
+TOLD = {"costs": (COSTS, COSTS), "scores": (SCORES_CIFAR10, SCORES_IMAGENET16)}
+"""What predictors may be told: on the cifars, on ImageNet16-120."""
 DEFAULT = ("gaussian_process", "random_forest", "gradient_boosting", "path_ensemble", "stacked")
 
 
@@ -42,24 +45,13 @@ class Tables:
                 for row in tables["ops"].tolist()
             ]
             self.losses = {str(name): 100.0 - tables["test200"][:, i] for i, name in enumerate(tables["datasets"])}
-            costs = np.stack([tables["params_M"][:, 0], tables["flops_M_nb201_cifar10"]], axis=1)
-        self._costs = dict(zip(self.cells, costs, strict=True))
-
-    def quantities(self) -> Quantities:
-        """Parameters and FLOPs, in millions."""
-        return Quantities(("parameters", "flops"), lambda asked: np.array([self._costs[cell] for cell in asked]))
 
 
-def made(name: str, tables: Tables, quantities: bool) -> Predictor:
-    """The predictor with its defaults."""
-    space = nas_bench_201()
-    if quantities:
-        if name != "gaussian_process":
-            raise SystemExit("--quantities: only gaussian_process takes quantities")
-        return GaussianProcess(space, beside=tables.quantities())
+def made(name: str, told: Quantities | None) -> Predictor:
+    """The predictor with its defaults, told quantities if there are any."""
     module = import_module(f"predictors.{name}")
-    found: Predictor = getattr(module, "".join(word.capitalize() for word in name.split("_")))(space)
-    return found
+    found: Predictor = getattr(module, "".join(word.capitalize() for word in name.split("_")))(nas_bench_201())
+    return found if told is None else knowing(found, told)
 
 
 def figures(predictor: Predictor, tables: Tables, losses: np.ndarray, trials: int, seed: int) -> tuple[float, ...]:
@@ -84,7 +76,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, action="append", help="n; by default 50, 100 and 200")
     parser.add_argument("--set", action="append", dest="sets", choices=["cifar10", "cifar100", "ImageNet16-120"])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--quantities", action="store_true")
+    parser.add_argument("--told", choices=list(TOLD), help="what the predictors know of a cell before any training")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the tables are: --data FOLDER, or set NAS_BENCHMARK_DATA")
@@ -95,7 +87,8 @@ def main() -> None:
     for name in arguments.predictors or DEFAULT:
         for data in arguments.sets or tables.losses:
             for trials in arguments.trials or (50, 100, 200):
-                predictor = made(name, tables, arguments.quantities)  # a new one: nothing is remembered
+                told = TOLD[arguments.told][data == "ImageNet16-120"] if arguments.told else None
+                predictor = made(name, told)  # a new one: nothing is remembered
                 found = [figures(predictor, tables, tables.losses[data], trials, s) for s in range(arguments.seeds)]
                 tau, calibration, fit, ask = zip(*found, strict=True)
                 error = statistics.stdev(tau) / len(tau) ** 0.5
