@@ -16,6 +16,14 @@ NUMBERS = count()
 pytest.register_assert_rewrite("tests.nas.store.filling")
 
 
+# these take minutes, so they start first and the short ones fill the end of the run
+LONG = ("test_docs.py", "test_strategies.py", "test_ray_search.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
     """The command line, called within a test, leaves its handler behind, as it is the end of its process."""
