@@ -22,7 +22,6 @@ from scipy.linalg import cho_solve, solve_triangular
 from predictors.distinct import distinct
 from predictors.features import Features
 from predictors.kernels.comparison import Comparison, Rows
-from predictors.kernels.composition import Distances
 from predictors.kernels.likeness import Likeness
 from predictors.kernels.marginal_likelihood import factor, learn
 from predictors.one_thread import on_one_thread
@@ -86,17 +85,12 @@ class GaussianProcess:
         warp = learn_warp(self.warp, values)
         scores = warp.forward(values)
         comparison = Comparison.of(self.likeness, self.beside, trials)
-        composition = comparison.composition
         rows = comparison.rows(trials)
-        distances = comparison.distances(rows, rows)
         chosen = _chosen(scores, self.learned_from)
-        some = Distances(
-            tuple(squared[chosen[:, None], chosen] for squared in distances.graph),
-            tuple(vector[:, chosen[:, None], chosen] for vector in distances.vectors),
-        )
-        parameters = learn(composition, some, scores[chosen])
+        some = comparison.rows([trials[place] for place in chosen.tolist()], rows)
+        parameters = learn(comparison.composition, comparison.distances(some, some), scores[chosen])
         noise = float(np.exp(parameters[-1]))
-        covariance = composition.covariance(parameters[:-1], distances)
+        covariance = comparison.covariance(parameters[:-1], rows, rows)
         covariance[np.diag_indices_from(covariance)] += noise
         lower = factor(covariance)
         latent = ScorePosterior(
@@ -201,8 +195,7 @@ class ScorePosterior:
         return self._prior(self.comparison.rows(architectures, self.rows), self.rows)
 
     def _prior(self, first: Rows, second: Rows) -> FloatArray:
-        distances = self.comparison.distances(first, second)
-        return self.comparison.composition.covariance(self.parameters, distances)
+        return self.comparison.covariance(self.parameters, first, second)
 
 
 @dataclass(frozen=True, eq=False)

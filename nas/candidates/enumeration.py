@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,13 @@ class Enumeration:
 
     def best(self, ground: Ground, score: Score, rng: np.random.Generator) -> Candidate | None:
         """See `Candidates.best`. Draws nothing."""
+        return self._pool(ground).best(score)
+
+    def several(self, ground: Ground, score: Score, rng: np.random.Generator, count: int) -> Sequence[Candidate]:
+        """See `ManyCandidates.several`. Draws nothing."""
+        return self._pool(ground).several(score, count)
+
+    def _pool(self, ground: Ground) -> Pool:
         count = size(ground.space)
         if count > self.limit:
             raise ValueError(
@@ -36,4 +44,4 @@ class Enumeration:
             )
         pool = Pool(ground.untried)
         pool.extend(map(Candidate, enumerate_all(ground.space)))
-        return pool.best(score)
+        return pool

@@ -56,6 +56,17 @@ class Candidates(Protocol):
         ...
 
 
+class ManyCandidates(Candidates, Protocol):
+    """Candidates that a whole batch may be taken from in one look."""
+
+    def several(self, ground: Ground, score: Score, rng: np.random.Generator, count: int) -> Sequence[Candidate]:
+        """Up to `count` different untried candidates with high scores, the highest first: `best`, and what follows.
+
+        The first of them are the same for every `count`.
+        """
+        ...
+
+
 class Pool:
     """Distinct untried candidates, in the order in which they were added."""
 
@@ -83,10 +94,17 @@ class Pool:
 
     def best(self, score: Score) -> Candidate | None:
         """The one with the largest score, the first of those that tie; None in an empty pool."""
+        return next(iter(self.several(score, 1)), None)
+
+    def several(self, score: Score, count: int) -> Sequence[Candidate]:
+        """Up to `count` with the largest scores, the largest first."""
         candidates = self.candidates
         if not candidates:
-            return None
-        return candidates[first_largest(score([candidate.architecture for candidate in candidates]))]
+            return []
+        scores = score([candidate.architecture for candidate in candidates])
+        first = first_largest(scores)
+        others = [place for place in np.argsort(-scores, kind="stable").tolist() if place != first]
+        return [candidates[place] for place in (first, *others[: count - 1])]
 
 
 def first_largest(scores: NDArray[np.float64]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,6 +49,10 @@ class MutationPool:
     def best(self, ground: Ground, score: Score, rng: np.random.Generator) -> Candidate | None:
         """See `Candidates.best`."""
         return self.pool(ground, rng).best(score)
+
+    def several(self, ground: Ground, score: Score, rng: np.random.Generator, count: int) -> Sequence[Candidate]:
+        """See `ManyCandidates.several`."""
+        return self.pool(ground, rng).several(score, count)
 
     def pool(self, ground: Ground, rng: np.random.Generator) -> Pool:
         """What is scored."""

@@ -24,6 +24,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from nas.candidates.ground import Candidate
     from nas.strategies.next_candidate import Believed, Parts, Search
 
 Named = str | Mapping[str, Any]
@@ -59,11 +60,14 @@ class Bayesian:
         fantasies: with pending "draw", the score is the mean over so many draws of all that is pending.
         warp: "half_ranks" keeps hopeless losses from drowning the good ones (`lessons.half_ranks`), "none" learns
             them as they are.
+        batch: so many proposals are the best of one look at the candidates, as a search with very many workers needs:
+            what is pending is taken in before each look, not after each proposal.
         most: so many trials are learnt from at most; see `lessons.lessons` for which.
         per_second: prefer what gains most per second of a trial: the expected logarithm of its seconds is taken from
             the score. Only for acquisitions in logarithms.
 
-    Source: Snoek, Larochelle, Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms".
+    Source: Snoek, Larochelle, Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms"; the batch
+    is that of White, Neiswanger, Savani 2021 (BANANAS), algorithm 1.
     """
 
     predictor: Named = field(default="gaussian_process", hash=False)
@@ -75,6 +79,7 @@ class Bayesian:
     pending: Literal["believe", "draw", "ignore"] = "believe"
     fantasies: int = 1
     warp: Literal["half_ranks", "none"] = "half_ranks"
+    batch: int = 1
     most: int = 1000
     per_second: bool = False
     #: the acquisition of one metric, where none is named
@@ -86,6 +91,7 @@ class Bayesian:
         for kind in PARTS:
             catalogue.path_of(kind, self.part(kind).name)
         at_least("initial", self.initial, 1)
+        at_least("batch", self.batch, 1)
         at_least("most", self.most, 2)
         at_least("fantasies", self.fantasies, 1)
         if self.fantasies > 1 and self.pending != "draw":
@@ -127,6 +133,7 @@ class Bayesian:
         proposals: list[Proposal] = []
         features = self._features
         search: Search | None = None
+        ready: list[Candidate] = []  # the rest of a batch
         while len(proposals) < count and not untried.is_exhausted:
             number = len(history) + len(proposals)
             architecture: Architecture | None = None
@@ -135,10 +142,11 @@ class Bayesian:
                 architecture = self._designed(history, number)
             elif history.space_size > 1:
                 search = search or self._search(history)
-                chosen = [proposal.architecture for proposal in proposals]
-                found = None if search is None else search.next(untried, chosen, rng)
-                if found is not None:
-                    architecture, lineage = found
+                if search is not None and not ready:
+                    chosen = [proposal.architecture for proposal in proposals]
+                    ready = list(search.next(untried, chosen, rng, self.batch))
+                if ready:
+                    architecture, lineage = ready.pop(0)
             if architecture is None or architecture not in untried:
                 architecture = untried.random(rng)
             if architecture is None:
@@ -161,6 +169,7 @@ class Bayesian:
             metrics=metrics,
             allow=self._allow,
             per_second=self.per_second,
+            batch=self.batch,
         )
 
     def _telling(self, history: History) -> Parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nas import catalogue
 from nas.acquisitions.acquisition import Acquisition, FloatArray, Outlook, averaged
 from nas.acquisitions.feasibility import combined, log_probability_feasible
-from nas.candidates.ground import Candidate, Candidates, Ground
+from nas.candidates.ground import Candidate, Candidates, Ground, ManyCandidates
 from nas.history import History
 from nas.settings import Part
 from nas.strategies.beliefs import Beliefs, Expectation, Pending
@@ -34,7 +34,14 @@ class Parts:
 
     @classmethod
     def of(
-        cls, named: Mapping[str, Part], *, space: SearchSpace, metrics: int, allow: Sequence[str], per_second: bool
+        cls,
+        named: Mapping[str, Part],
+        *,
+        space: SearchSpace,
+        metrics: int,
+        allow: Sequence[str],
+        per_second: bool,
+        batch: int,
     ) -> Self:
         """Made by their names; `ValueError` says which do not go together."""
         predictor, acquisition, candidates = (named[kind] for kind in ("predictor", "acquisition", "candidates"))
@@ -62,6 +69,11 @@ class Parts:
             raise ValueError(
                 f"per_second divides an improvement by seconds, acquisition {acquisition.name!r} gives none; "
                 "use log_expected_improvement, or another one"
+            )
+        if batch > 1 and not hasattr(maker, "several"):
+            raise ValueError(
+                f"candidates {candidates.name!r} find one candidate at a time, the strategy's batch is {batch}; "
+                "use mutation_pool or enumeration, or batch 1"
             )
         learner = catalogue.load("predictor", predictor.name, predictor.settings, allow=allow, given={"space": space})
         return cls(learner, judge, maker, per_second)
@@ -127,13 +139,16 @@ class Search:
         how: Pending = "ignore" if parts.acquisition.scale == "drawn" else pending
         return None if beliefs is None else cls(parts, history, beliefs, how, fantasies)
 
-    def next(self, untried: Untried, chosen: Sequence[Architecture], rng: np.random.Generator) -> Candidate | None:
-        """The best candidate that was found; None if there was none.
+    def next(
+        self, untried: Untried, chosen: Sequence[Architecture], rng: np.random.Generator, batch: int = 1
+    ) -> Sequence[Candidate]:
+        """The best candidates that were found, the best first; none, if there was none.
 
         Args:
             untried: what may be proposed.
             chosen: what was proposed in this call so far; it counts as pending, in addition to what the history says.
             rng: for all that is drawn.
+            batch: so many at most.
         """
         pending = [*(trial.architecture for trial in self._history.pending.trials), *chosen]
         new = pending[len(self._expectations[0].pending) :]
@@ -164,7 +179,11 @@ class Search:
             return scores
 
         ground = Ground(space=self._history.space, untried=untried, parents=parents[0])
-        return self._parts.candidates.best(ground, score, rng)
+        candidates = self._parts.candidates
+        if batch > 1:
+            return cast(ManyCandidates, candidates).several(ground, score, rng, batch)
+        best = candidates.best(ground, score, rng)
+        return [] if best is None else [best]
 
     def believed(self) -> Believed:
         """What is believed of the finished trials, nothing that is pending taken in."""

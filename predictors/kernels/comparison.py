@@ -79,10 +79,28 @@ class Comparison:
 
     def distances(self, first: Rows, second: Rows) -> Distances:
         """Squared distances between any of the first and any of the second."""
-        points = [(first.table.points, second.table.points)] * (len(self.groups) - bool(self.warps))
-        if self.warps:
-            points.append((first.quantities, second.quantities))
+        points = zip(self._points(first), self._points(second), self.groups, strict=True)
         return Distances(
             graph_distances(first.table, second.table),
-            tuple(point_distances(a, b, groups) for (a, b), groups in zip(points, self.groups, strict=True)),
+            tuple(point_distances(a, b, groups) for a, b, groups in points),
         )
+
+    def covariance(self, parameters: FloatArray, first: Rows, second: Rows) -> FloatArray:
+        """The composition's covariance between any of the first and any of the second.
+
+        The distances are not kept group by group: once the scales are known, one product of matrices adds them up.
+        """
+        stretches = []
+        scales = self.composition.group_scales(parameters)
+        for a, b, groups, own in zip(self._points(first), self._points(second), self.groups, scales, strict=True):
+            columns = np.concatenate(groups)
+            narrowed = np.repeat(own**-0.5, [len(group) for group in groups])
+            together = (np.arange(len(columns)),)
+            stretches.append(point_distances(a[:, columns] * narrowed, b[:, columns] * narrowed, together)[0])
+        graph = graph_distances(first.table, second.table)
+        return self.composition.covariance_of_stretches(parameters, graph, stretches)
+
+    def _points(self, rows: Rows) -> tuple[FloatArray, ...]:
+        """For each vector component the rows' points."""
+        decisions = (rows.table.points,) * (len(self.groups) - bool(self.warps))
+        return (*decisions, rows.quantities) if self.warps else decisions

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -73,19 +74,37 @@ class Composition:
 
     def covariance(self, parameters: FloatArray, distances: Distances) -> FloatArray:
         """The covariance: shape pairs."""
-        weights, scales = self._split(parameters)
+        pairs = zip(self.group_scales(parameters), distances.vectors, strict=True)
+        stretches = tuple(np.tensordot(1.0 / scales, vector, 1) for scales, vector in pairs)
+        return self.covariance_of_stretches(parameters, distances.graph, stretches)
+
+    def group_scales(self, parameters: FloatArray) -> tuple[FloatArray, ...]:
+        """For each vector component the scales of its groups."""
+        _, scales = self._split(parameters)
         ends = self.graphs + np.cumsum([0, *self.groups])
-        total = np.zeros(np.shape(distances.graph[0] if distances.graph else distances.vectors[0][0]))
+        return tuple(scales[start:end] for start, end in pairwise(ends))
+
+    def covariance_of_stretches(
+        self, parameters: FloatArray, graph: Sequence[FloatArray], stretches: Sequence[FloatArray]
+    ) -> FloatArray:
+        """The covariance: shape pairs.
+
+        Args:
+            parameters: of the kernel.
+            graph: for each graph component the squared distances.
+            stretches: for each vector component the sum over its groups of squared distances by scales.
+        """
+        weights, scales = self._split(parameters)
+        total = np.zeros(np.shape(graph[0] if graph else stretches[0]))
         graph_mean = np.zeros_like(total) if self.has_product else total
-        for weight, scale, squared in zip(weights, scales, distances.graph, strict=False):
+        for weight, scale, squared in zip(weights, scales, graph, strict=False):
             correlation = matern(squared / scale)
             if self.has_product:
                 graph_mean += correlation
             correlation *= weight
             total += correlation
-        for component, vector in enumerate(distances.vectors):
-            own = scales[ends[component] : ends[component + 1]]
-            correlation = matern(np.tensordot(1.0 / own, vector, 1))
+        for component, stretch in enumerate(stretches):
+            correlation = matern(stretch)
             if component == 0 and self.has_product:
                 graph_mean *= correlation
                 graph_mean *= weights[-1] / self.graphs
@@ -144,7 +163,7 @@ class Composition:
         weights, scales = self._split(parameters)
         product = np.zeros(())
         if self.has_product:
-            own = scales[self.graphs : self.graphs + self.groups[0]]
+            own = self.group_scales(parameters)[0]
             product = weights[-1] / self.graphs * matern(np.tensordot(1.0 / own, distances.vectors[0], 1))
         found = []
         for weight, scale, squared in zip(weights, scales, distances.graph, strict=False):
