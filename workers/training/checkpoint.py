@@ -25,6 +25,8 @@ class Progress:
     total: Tensor | None = None
     #: states of the generators, by device, within an epoch
     generators: Mapping[str, Tensor] = field(default_factory=dict)
+    #: what is known of each example, see `workers.training.pruning`
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
     #: seconds spent so far
     seconds: float = 0.0
 
@@ -42,6 +44,7 @@ def training_state(
             if isinstance(value, Tensor):
                 state[f"optimizer/{index}/{name}"] = value
     state |= {"epochs": progress.epochs, "steps": progress.steps, "seconds": progress.seconds}
+    state |= {f"scores/{name}": tensor for name, tensor in progress.scores.items()}
     if progress.steps and progress.total is not None:
         state |= {"total": progress.total, "random/cpu": torch.get_rng_state()}
         if device.type == "cuda":
@@ -65,8 +68,12 @@ def restore_training(path: Path, network: nn.Module, optimizer: torch.optim.Opti
     if optimizer is not None:
         document = optimizer.state_dict()
         document["state"] = {}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for key, tensor in _below("optimizer/", state).items():
             index, name = key.split("/", 1)
+            if int(index) < len(parameters) and tensor.shape == (like := parameters[int(index)]).shape:
+                # what belongs to a parameter lies in memory as that does: a fused step goes through both side by side
+                tensor = torch.empty_like(like, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
             document["state"].setdefault(int(index), {})[name] = tensor
         optimizer.load_state_dict(document)
     return Progress(
@@ -74,6 +81,7 @@ def restore_training(path: Path, network: nn.Module, optimizer: torch.optim.Opti
         steps=state["steps"],
         total=state.get("total"),
         generators=_below("random/", state),
+        scores=_below("scores/", state),
         seconds=float(state["seconds"]),
     )
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from workers.datasets.dataset import Dataset
 from workers.kernels import register
+from workers.training.capture import CudaGraphs, Replayed
 from workers.training.checkpoint import Progress, restore_generators, restore_training, training_state
+from workers.training.epochs import EpochPlan
+from workers.training.finite import FiniteWatch, NanLoss
 from workers.training.optimizers import make_optimizer
-from workers.training.schedules import learning_rate_at
-from workers.training.scores import EVALUATION_BATCH, Resident, autocast, resident, score
+from workers.training.scaling import scaled
+from workers.training.scores import EVALUATION_BATCH, Resident, layout_for, resident, score
 from workers.training.seeding import derived_seed, seeded
 from workers.training.settings import TrainingSettings
-
-
-class NanLoss(FloatingPointError):
-    """The loss became NaN or infinite."""
+from workers.training.step import TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,8 @@ class TrainingResult:
     seconds: float
     #: whether `report` asked for an early end
     stopped: bool
+    #: where something else than the settings say was done: this network's learning rate, why its step was not recorded
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Keeper(Protocol):
@@ -64,12 +65,14 @@ def train(
     start: Path | None = None,
     keeper: Keeper | None = None,
     until: int | None = None,
+    keep_end: bool = False,
 ) -> TrainingResult:
     """Fit a network to the training split, in place.
 
-    Epoch e draws its order and its dropout masks from (seed, e) alone, and a checkpoint within it holds where the
-    generators are, so that a training which goes on from a checkpoint is the same as one that never stopped. On a CPU,
-    equal seeds and thread counts give equal bits; on a GPU some of torch's kernels add up in varying order.
+    Epoch e draws its order, its augmentation and its dropout masks from (seed, e) alone, and a checkpoint within it
+    holds where the generators are, so that a training which goes on from a checkpoint is the same as one that never
+    stopped. On a CPU, equal seeds and thread counts give equal bits; on a GPU some of torch's kernels add up in varying
+    order.
 
     Args:
         network: takes inputs of b x dataset.input_shape, returns b x dataset.outputs.
@@ -83,6 +86,7 @@ def train(
         keeper: keeps checkpoints, after any step at which it says that one is due, and at an end before the last
             epoch of `settings`: that training may be gone on with.
         until: train to the end of so many epochs of those in `settings`, whose schedule spans all of them.
+        keep_end: keep a checkpoint at the end of the last epoch, too.
 
     Raises:
         NanLoss: the training loss of an epoch, or the validation loss after it, is NaN or infinite.
@@ -90,16 +94,26 @@ def train(
     device = torch.device(device)
     began = time.perf_counter()
     epochs = settings.epochs if until is None else min(until, settings.epochs)
-    if dataset.kind == "regression" and settings.label_smoothing:
-        raise ValueError(f"label_smoothing is for classification only, got {settings.label_smoothing} for regression")
+    settings.check_task(dataset.kind, dataset.input_shape)
+    notes: dict[str, Any] = {}
+    if settings.base_depth:
+        settings = scaled(network, dataset.input_shape, settings, seed=derived_seed(seed, 2) if start is None else None)
+        notes["learning_rate"] = settings.learning_rate
     if device.type == "cuda":
         register()
-    network.to(device)
+    layout = layout_for(network, dataset.input_shape)
+    training, validation = (resident(split, dataset, device, layout) for split in (dataset.train, dataset.validation))
+    network.to(device).to(memory_format=layout)  # type: ignore[call-overload]  # not in torch's own types
     optimizer = make_optimizer(network, settings)
     progress = Progress() if start is None else restore_training(start, network, optimizer)
     before = progress.seconds
-    training, validation = (resident(split, dataset, device) for split in (dataset.train, dataset.validation))
     _check_outputs(network, validation, dataset)
+    plan = EpochPlan(settings, training, seed=seed)
+    if plan.scores is not None:
+        plan.scores.restore(progress.scores)
+    step = TrainingStep(network, training, dataset.kind, settings, optimizer, plan)
+    do = Replayed(step, CudaGraphs(device)) if device.type == "cuda" and settings.capture else step
+    watch = FiniteWatch(step.total)
 
     def scores() -> dict[str, float]:
         size = max(EVALUATION_BATCH, 2 * settings.batch_size)
@@ -107,19 +121,33 @@ def train(
 
     def keep(progress: Progress) -> None:
         if keeper is not None:
-            progress = replace(progress, seconds=before + time.perf_counter() - began)
+            known = {} if plan.scores is None else plan.scores.state()
+            progress = replace(progress, seconds=before + time.perf_counter() - began, scores=known)
             keeper.keep(progress.epochs, training_state(network, optimizer, progress, device))
 
     def keep_if_due(progress: Progress) -> None:
         if keeper is not None and keeper.is_due():
             keep(progress)
 
+    def one_epoch(start: Progress) -> float:
+        """The mean training loss; reading it is the only point at which the device is waited for."""
+        epoch = start.epochs
+        torch.manual_seed(derived_seed(seed, epoch, 0))
+        steps = plan.begin(epoch, start.steps)
+        restore_generators(start, device)
+        step.total.copy_(torch.zeros(()) if start.total is None else start.total)
+        network.train()
+        for done in range(start.steps + 1, steps + 1):
+            do()
+            watch.look(epoch, done)
+            if done < steps:
+                keep_if_due(Progress(epochs=epoch, steps=done, total=step.total))
+        return float(step.total) / steps
+
     latest, stopped = None, False
     with seeded(seed, device):
         while progress.epochs < epochs and not stopped:
-            train_loss = _one_epoch(
-                network, training, dataset.kind, settings, optimizer, seed=seed, start=progress, keep_if_due=keep_if_due
-            )
+            train_loss = one_epoch(progress)
             latest, progress = scores(), Progress(epochs=progress.epochs + 1)
             for name, value in (("training", train_loss), ("validation", latest["loss"])):
                 if not math.isfinite(value):
@@ -128,63 +156,20 @@ def train(
                 stopped = report(progress.epochs, {**latest, "train_loss": train_loss})
             if progress.epochs < epochs and not stopped:
                 keep_if_due(progress)
-        if progress.epochs < settings.epochs and not stopped:
+        if (keep_end or progress.epochs < settings.epochs) and not stopped:
             keep(progress)
+    # as it came: weights in their plain layout, nothing held that a recorded step had its gradients in
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    optimizer.zero_grad(set_to_none=True)
+    if isinstance(do, Replayed) and do.refused is not None:
+        notes["not_captured"] = do.refused
     return TrainingResult(
         scores=latest or scores(),
         epochs=progress.epochs,
         seconds=before + time.perf_counter() - began,
         stopped=stopped,
+        notes=notes,
     )
-
-
-def _one_epoch(
-    network: nn.Module,
-    data: Resident,
-    kind: str,
-    settings: TrainingSettings,
-    optimizer: torch.optim.Optimizer,
-    *,
-    seed: int,
-    start: Progress,
-    keep_if_due: Callable[[Progress], None],
-) -> float:
-    """Returns the mean training loss; reading it is the only point at which the device is waited for.
-
-    Begins at the step that `start` names.
-    """
-    device, epoch = data.targets.device, start.epochs
-    torch.manual_seed(derived_seed(seed, epoch, 0))
-    generator = torch.Generator(device).manual_seed(derived_seed(seed, epoch, 1))
-    order = torch.randperm(len(data), generator=generator, device=device)
-    restore_generators(start, device)
-    size = min(settings.batch_size, len(data))
-    steps = len(data) // size
-    total = torch.zeros((), device=device) if start.total is None else start.total.to(device)
-    network.train()
-    for step in range(start.steps, steps):
-        rate = learning_rate_at(settings, epoch * steps + step, settings.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        inputs, targets = data.batch(order[step * size : (step + 1) * size])
-        with autocast(device, settings.precision):
-            outputs = network(inputs)
-        loss = _loss(outputs.float(), targets, kind, settings)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if settings.gradient_clip:
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
-        total += loss.detach()
-        if step + 1 < steps:
-            keep_if_due(Progress(epochs=epoch, steps=step + 1, total=total))
-    return float(total) / steps
-
-
-def _loss(outputs: Tensor, targets: Tensor, kind: str, settings: TrainingSettings) -> Tensor:
-    if kind == "classification":
-        return functional.cross_entropy(outputs, targets, label_smoothing=settings.label_smoothing)
-    return functional.mse_loss(outputs.reshape(targets.shape), targets)
 
 
 def _check_outputs(network: nn.Module, data: Resident, dataset: Dataset) -> None:

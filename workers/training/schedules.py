@@ -13,7 +13,7 @@ ONE_CYCLE_END = 1e4
 ONE_CYCLE_WARMUP = 0.3
 
 
-def learning_rate_at(settings: TrainingSettings, step: int, steps: int) -> float:
+def learning_rate_at(settings: TrainingSettings, step: float, steps: int) -> float:
     """The learning rate of one step.
 
     * constant: the learning rate, after a linear warm-up.
@@ -24,7 +24,7 @@ def learning_rate_at(settings: TrainingSettings, step: int, steps: int) -> float
 
     Args:
         settings: learning_rate, schedule and warmup are read.
-        step: 0 … steps - 1.
+        step: 0 … steps - 1; between two of them where an epoch has fewer than the others.
         steps: of the whole training.
     """
     peak = settings.learning_rate

@@ -23,24 +23,41 @@ class Resident:
     targets: Tensor
     mean: Tensor
     scale: Tensor
+    #: how batches lie in memory
+    layout: torch.memory_format = torch.contiguous_format
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+    def normalised(self, inputs: Tensor) -> Tensor:
+        """Stored inputs (b x input_shape) as float32 with the training split's mean 0 and standard deviation 1."""
+        return ((inputs.float() - self.mean) / self.scale).contiguous(memory_format=self.layout)
+
+    def batch(self, index: slice) -> tuple[Tensor, Tensor]:
         """Normalised inputs (b x input_shape, float32) and targets."""
-        return (self.inputs[index].float() - self.mean) / self.scale, self.targets[index]
+        return self.normalised(self.inputs[index]), self.targets[index]
 
 
-def resident(split: Split, dataset: Dataset, device: torch.device) -> Resident:
+def layout_for(network: nn.Module, input_shape: tuple[int, ...]) -> torch.memory_format:
+    """How images lie best for a network: pixel by pixel if it has convolutions, whose kernels are quicker so.
+
+    On CPUs, too: there a step of NAS-Bench-201's cells takes about a third less.
+    """
+    convolves = len(input_shape) == 3 and any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return torch.channels_last if convolves else torch.contiguous_format
+
+
+def resident(
+    split: Split, dataset: Dataset, device: torch.device, layout: torch.memory_format = torch.contiguous_format
+) -> Resident:
     """Put a split on the device; regression targets standardised by the training split's mean and deviation."""
     targets = split.targets
     if dataset.kind == "regression":
         targets = (targets - dataset.target_mean) / dataset.target_scale
     # torch.tensor copies: the data set's arrays are read-only, which torch's shared views cannot express
-    return Resident(
-        *(torch.tensor(array, device=device) for array in (split.inputs, targets, dataset.mean, dataset.scale))
-    )
+    arrays = (split.inputs, targets, dataset.mean, dataset.scale)
+    inputs, on_device, mean, scale = (torch.tensor(array, device=device) for array in arrays)
+    return Resident(inputs, on_device, mean, scale, layout)
 
 
 @torch.no_grad()
@@ -59,17 +76,21 @@ def score(network: nn.Module, data: Resident, dataset: Dataset, *, precision: st
         with autocast(inputs.device, precision):
             outputs.append(network(inputs))
     network.train(was_training)
-    predicted, targets = torch.cat(outputs).float().cpu(), data.targets.cpu()
+    return scores_of(torch.cat(outputs).float().cpu(), data.targets.cpu(), dataset)
+
+
+def scores_of(predicted: Tensor, targets: Tensor, dataset: Dataset) -> dict[str, float]:
+    """What `score` returns, of what a network gives (b x outputs, float32) and should give, both on the CPU."""
     if dataset.kind == "classification":
         loss = float(functional.cross_entropy(predicted, targets))
         if not math.isfinite(loss):  # argmax of NaN is a class like any other
             return {"error": math.nan, "accuracy": math.nan, "loss": loss}
-        accuracy = int((predicted.argmax(1) == targets).sum()) / len(data)
+        accuracy = int((predicted.argmax(1) == targets).sum()) / len(targets)
         return {"error": 1.0 - accuracy, "accuracy": accuracy, "loss": loss}
     unit = torch.tensor(dataset.target_scale, dtype=torch.float64)
     residual = (predicted.double().reshape(targets.shape) - targets.double()) * unit
     centred = (targets.double() - targets.double().mean(0)) * unit
-    return _regression_scores(residual.square().sum(0), centred.square().sum(0), len(data))
+    return _regression_scores(residual.square().sum(0), centred.square().sum(0), len(targets))
 
 
 def _regression_scores(squared_error: Tensor, squared_deviation: Tensor, count: int) -> dict[str, float]:
@@ -84,6 +105,15 @@ def _regression_scores(squared_error: Tensor, squared_deviation: Tensor, count: 
     return {"rmse": math.sqrt(mean_squared_error), "r2": float(r2.mean()), "loss": mean_squared_error}
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """The precision that "auto" stands for on a device; any other one as it is."""
+    if precision != "auto":
+        return precision
+    # an older GPU emulates bfloat16, slower than float32
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a forward pass is computed."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, precision) == "bfloat16")

@@ -31,9 +31,9 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Inside, torch computes with so many CPU threads; afterwards with as many as before."""
+    """Inside, torch computes with so many CPU threads (0: with as many as now); afterwards with as many as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

@@ -166,6 +166,53 @@ def test_going_on_from_a_checkpoint_is_the_same_as_never_stopping(digits, tmp_pa
     assert again == reports[asked // STEPS :], "the training loss of the epoch that was cut in two included"
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [{"crop": 1, "flip": True, "cutout": 3}, {"mixup": 0.3}, {"prune": 0.6}, {"base_depth": 3, "schedule": "cosine"}],
+)
+@pytest.mark.parametrize("asked", [STEPS + 5, 2 * STEPS])
+def test_every_option_goes_on_as_if_it_had_never_stopped(digits, tmp_path, extra, asked):
+    settings = TrainingSettings(epochs=4, batch_size=len(digits.train) // STEPS, **extra)
+    straight, first, second = (perceptron(digits, seed=seed, dropout=0.2) for seed in (0, 0, 9))
+    whole = train(straight, digits, settings, seed=5)
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(Left):
+        train(first, digits, settings, seed=5, keeper=KeepAt(file, asked))
+    rest = train(second, digits, settings, seed=5, start=file)
+    assert rest.scores == whole.scores
+    assert rest.notes == whole.notes
+    assert torch.equal(weights(straight), weights(second))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_convolutions_go_on_as_if_they_had_never_stopped_and_come_back_in_their_plain_layout(
+    digits, tmp_path, optimizer
+):
+    """They are trained in another memory layout; a checkpoint knows of none."""
+    settings = TrainingSettings(epochs=2, batch_size=len(digits.train) // STEPS, optimizer=optimizer)
+
+    def convolutional(seed):
+        with seeded(seed):
+            return nn.Sequential(
+                nn.Conv2d(1, 4, 3),
+                nn.ReLU(),
+                nn.Conv2d(4, 3, (3, 2)),
+                nn.Conv2d(3, 3, 1),
+                nn.Flatten(),
+                nn.Linear(60, 10),
+            )
+
+    straight, first, second = (convolutional(seed) for seed in (0, 0, 9))
+    whole = train(straight, digits, settings, seed=5)
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(Left):
+        train(first, digits, settings, seed=5, keeper=KeepAt(file, STEPS + 4))
+    assert not first[2].weight.is_contiguous()
+    assert train(second, digits, settings, seed=5, start=file).scores == whole.scores
+    assert torch.equal(weights(straight), weights(second))
+    assert all(parameter.is_contiguous() and parameter.grad is None for parameter in second.parameters())
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused(digits, tmp_path):
     file = tmp_path / "state.safetensors"
     with pytest.raises(Left):

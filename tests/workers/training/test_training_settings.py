@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue.mlp import mlp
+from search_spaces.catalogue.mobile_cnn import mobile_cnn
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
 from search_spaces.nodes import Choice, Float, Integer, Op, Shared
@@ -24,7 +25,7 @@ from workers.training.settings import TrainingSettings
         ("epochs", 0),
         ("epochs", True),
         ("batch_size", 1.5),
-        ("threads", 0),
+        ("threads", -1),
         ("learning_rate", 0),
         ("learning_rate", float("nan")),
         ("momentum", 1),
@@ -32,6 +33,14 @@ from workers.training.settings import TrainingSettings
         ("warmup", 1.0),
         ("label_smoothing", 1.0),
         ("gradient_clip", "1"),
+        ("crop", -1),
+        ("cutout", 1.5),
+        ("flip", 1),
+        ("capture", "yes"),
+        ("mixup", -0.1),
+        ("prune", 1.0),
+        ("base_depth", True),
+        ("memory_bytes", 0),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(field, value):
@@ -124,7 +133,7 @@ def test_a_space_that_decides_settings_only_passes():
     check_decisions(SearchSpace(NETWORK))
 
 
-@pytest.mark.parametrize("make", [residual_cnn, mlp, nas_bench_201])
+@pytest.mark.parametrize("make", [residual_cnn, mobile_cnn, mlp, nas_bench_201])
 def test_the_ready_spaces_decide_settings_only(make):
     check_decisions(make())
 
