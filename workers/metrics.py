@@ -48,12 +48,21 @@ METRICS: Mapping[str, MeasuredMetric] = MappingProxyType(
             meaning="bytes of the activations of one input in float32", of_architecture=True
         ),
         "latency_ms": MeasuredMetric(
-            meaning="median milliseconds of one forward pass on the worker's device", of_architecture=True
+            meaning="milliseconds of one forward pass (evaluator.latency_batch_size inputs) on the worker's or a named "
+            "device",
+            of_architecture=True,
+        ),
+        "energy_mj": MeasuredMetric(
+            meaning="millijoules that the device takes for one such forward pass", of_architecture=True
         ),
         "training_seconds": MeasuredMetric(meaning="seconds the training took, building and loading excluded"),
     }
 )
 """Every metric by its name."""
+
+
+DEVICE_METRICS = frozenset({"latency_ms", "energy_mj"})
+"""Those that depend on the device they are measured on."""
 
 
 def available_metrics(kind: str | None = None) -> tuple[str, ...]:

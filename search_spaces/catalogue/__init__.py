@@ -16,6 +16,7 @@ CATALOGUE: Mapping[str, str] = MappingProxyType(
     {
         "nas_bench_201": "search_spaces.catalogue.nas_bench_201:nas_bench_201",
         "residual_cnn": "search_spaces.catalogue.residual_cnn:residual_cnn",
+        "mobile_cnn": "search_spaces.catalogue.mobile_cnn:mobile_cnn",
         "mlp": "search_spaces.catalogue.mlp:mlp",
     }
 )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from search_spaces.catalogue.checks import check_count, check_names, check_sizes
 from search_spaces.catalogue.learning import learning_decisions
-from search_spaces.nodes import Choice, Integer, Node, Op, Repeat, Shared
+from search_spaces.catalogue.stages import stage_width, staged
+from search_spaces.nodes import Choice, Node, Op
 from search_spaces.space import SearchSpace
 
 BLOCKS = {
@@ -48,15 +49,15 @@ def residual_cnn(
     check_sizes("kernels", kernels, odd=True)
     check_names("block_types", "block type", block_types, BLOCKS)
 
-    def block(stage: int, stride: int) -> Node:
+    def block(stage: int, shrinks: bool) -> Node:
         return Choice(
             [
                 Op(
                     BLOCKS[name],
                     label=name,
-                    out_channels=_width(stage, widths),
+                    out_channels=stage_width(stage, widths),
                     kernel_size=Choice(list(kernels)),
-                    stride=stride,
+                    stride=2 if shrinks else 1,
                     **OWN_SETTINGS.get(name, {}),
                 )
                 for name in block_types
@@ -64,20 +65,13 @@ def residual_cnn(
         )
 
     network: dict[str, Node] = {
-        "stem": Op("search_spaces.operations.convolution:ConvBatchNorm", label="stem", out_channels=_width(0, widths))
+        "stem": Op(
+            "search_spaces.operations.convolution:ConvBatchNorm", label="stem", out_channels=stage_width(0, widths)
+        ),
+        **staged(stages, blocks, block),
+        "head": Op("search_spaces.operations.heads:PoolingHead", label="head"),
     }
-    for stage in range(stages):
-        network[f"stage{stage + 1}"] = {
-            "first": block(stage, stride=1 if stage == 0 else 2),
-            "more": Repeat(block(stage, stride=1), Integer(0, blocks - 1)),
-        }
-    network["head"] = Op("search_spaces.operations.heads:PoolingHead", label="head")
     root: dict[str, Node] = {"network": network}
     if training:
         root["training"] = learning_decisions(label_smoothing=0.2)
     return SearchSpace(root, "residual_cnn")
-
-
-def _width(stage: int, widths: Sequence[int]) -> Shared:
-    """All blocks of a stage have one width, and the stem that of the first stage."""
-    return Shared(f"width{stage + 1}", Choice([width * 2**stage for width in widths]))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from search_spaces.operations.basic import Identity
 from search_spaces.operations.convolution import ConvBatchNorm, DepthwiseSeparable, ReluConvBatchNorm
+from search_spaces.operations.squeeze_excite import SqueezeExcite
 from search_spaces.operations.sum_relu import activated_sum
 
 
@@ -101,25 +102,38 @@ class InvertedResidual(nn.Module):
         kernel_size: of the depthwise convolution.
         stride: of the depthwise convolution.
         expansion: the middle has `in_channels` times this.
+        squeeze_excite: whether the middle's channels are gated.
+        projected: whether a block that changes the shape has a shortcut too, projected; else it has none.
 
-    Source: Sandler et al., MobileNetV2, arXiv:1801.04381, figure 3.
-    Differs: ReLU in place of ReLU6, and blocks that change the shape have a (projected) shortcut too.
+    Source: Sandler et al., MobileNetV2, arXiv:1801.04381, figure 3; the place of the gates is that of Howard et al.,
+    MobileNetV3, arXiv:1905.02244, figure 4.
+    Differs: ReLU in place of ReLU6.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, expansion: int = 4
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        expansion: int = 4,
+        squeeze_excite: bool = False,
+        projected: bool = True,
     ) -> None:
         super().__init__()
         middle = in_channels * expansion
         self.expand = ConvBatchNorm(in_channels, middle, 1)
         self.depthwise = ConvBatchNorm(middle, middle, kernel_size, stride, groups=middle)
+        self.gates = SqueezeExcite(middle) if squeeze_excite else None
         self.project = ConvBatchNorm(middle, out_channels, 1, activation=False)
-        self.shortcut = shortcut(in_channels, out_channels, stride)
+        keeps_shape = stride == 1 and in_channels == out_channels
+        self.shortcut = shortcut(in_channels, out_channels, stride) if projected or keeps_shape else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``batch x in_channels x height x width`` to ``batch x out_channels x height/stride x width/stride``."""
-        y: Tensor = self.project(self.depthwise(self.expand(x))) + self.shortcut(x)
-        return y
+        y: Tensor = self.depthwise(self.expand(x))
+        y = self.project(y if self.gates is None else self.gates(y))
+        return y if self.shortcut is None else y + self.shortcut(x)
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:

@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from search_spaces.build import BuildError, build
 from search_spaces.catalogue.mlp import mlp
+from search_spaces.catalogue.mobile_cnn import mobile_cnn
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
 from search_spaces.graph import graph
@@ -19,6 +20,7 @@ from search_spaces.space import SearchSpace
 SPACES = [
     (nas_bench_201(channels=4, cells=1, stages=2), (1, 8, 8)),
     (residual_cnn(stages=2, widths=(4, 8)), (3, 9, 9)),
+    (mobile_cnn(stages=2, widths=(4, 8), blocks=2), (3, 9, 9)),
     (mlp(widths=(4, 8)), (5,)),
 ]
 

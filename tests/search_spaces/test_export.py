@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from search_spaces.build import build
 from search_spaces.catalogue.mlp import mlp
+from search_spaces.catalogue.mobile_cnn import mobile_cnn
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
 from search_spaces.constructors import constructor
@@ -137,6 +138,7 @@ def imported(path: Path) -> ModuleType:
 SPACES = [
     pytest.param(nas_bench_201(channels=4, cells=1, stages=2), (1, 8, 8), id="nas_bench_201"),
     pytest.param(residual_cnn(stages=2, blocks=1, widths=(4, 8)), (3, 9, 9), id="residual_cnn"),
+    pytest.param(mobile_cnn(stages=3, blocks=1, widths=(2, 4)), (3, 9, 9), id="mobile_cnn"),
     pytest.param(mlp(widths=(4, 8)), (5,), id="mlp"),
     pytest.param(SearchSpace([Op(OwnModule)], "own"), (3, 10, 10), id="own module"),
 ]

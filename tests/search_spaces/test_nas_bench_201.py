@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from search_spaces import build, load_space
+from search_spaces.catalogue import CATALOGUE
 from search_spaces.catalogue.nas_bench_201 import (
     EDGES,
     OPERATIONS,
@@ -135,7 +136,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_ready_spaces_are_loaded_by_name_with_settings() -> None:
-    for name in ("nas_bench_201", "residual_cnn", "mlp"):
+    for name in CATALOGUE:
         assert isinstance(load_space(name), SearchSpace)
     assert load_space("nas_bench_201", channels=4) == nas_bench_201(channels=4)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.catalogue.mlp import mlp
+from search_spaces.catalogue.mobile_cnn import mobile_cnn
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
 from search_spaces.loading import load_object
@@ -23,6 +24,7 @@ from search_spaces.operations.residual import (
     ReductionBlock,
     SeparableBlock,
 )
+from search_spaces.operations.squeeze_excite import SqueezeExcite
 
 BLOCKS = [BasicBlock, BottleneckBlock, InvertedResidual, SeparableBlock]
 
@@ -55,7 +57,10 @@ def operations(node: Node) -> Iterator[Op]:
 
 
 PROMISING = {
-    op.factory: op for space in (nas_bench_201(), residual_cnn(), mlp()) for op in operations(space.root) if op.traits
+    op.factory: op
+    for space in (nas_bench_201(), residual_cnn(), mobile_cnn(), mlp())
+    for op in operations(space.root)
+    if op.traits
 }
 
 
@@ -130,6 +135,7 @@ def test_relu_conv_batch_norm_is_what_its_name_says() -> None:
         (BasicBlock(4, 6), 9 * 4 * 6 + 12 + 9 * 6 * 6 + 12 + 4 * 6 + 12),
         (BottleneckBlock(8, 8, reduction=4), 8 * 2 + 4 + 9 * 2 * 2 + 4 + 2 * 8 + 16),
         (InvertedResidual(4, 4, expansion=2), 4 * 8 + 16 + 9 * 8 + 16 + 8 * 4 + 8),
+        (SqueezeExcite(8), 8 * 2 + 2 + 2 * 8 + 8),
         (SeparableBlock(4, 4), 9 * 4 + 8 + 4 * 4 + 8),
         (ClassifierHead(64, 10), 128 + 650),
         (PoolingHead(64, 10), 650),

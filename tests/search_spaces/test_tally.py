@@ -40,7 +40,12 @@ PIECES = SearchSpace(
 
 @pytest.mark.parametrize(
     ("name", "settings", "shape"),
-    [("nas_bench_201", {"channels": 2, "cells": 1}, (3, 8, 8)), ("residual_cnn", {}, (1, 8, 8)), ("mlp", {}, (5,))],
+    [
+        ("nas_bench_201", {"channels": 2, "cells": 1}, (3, 8, 8)),
+        ("residual_cnn", {}, (1, 8, 8)),
+        ("mobile_cnn", {"stages": 2, "widths": (4, 8), "blocks": 2}, (1, 8, 8)),
+        ("mlp", {}, (5,)),
+    ],
 )
 def test_the_tally_is_the_cost_of_the_built_network(
     name: str, settings: dict[str, int], shape: tuple[int, ...]
