@@ -6,10 +6,14 @@ FOLDER (or NAS_BENCHMARK_DATA) holds `nasbench201/nb201_core.npz`. A search sees
 epochs, of one training seed, drawn for each cell and search. Printed are mean and standard error of the regret in the
 mean validation accuracy over the training seeds (percent): of the cell with the best posterior mean, and of the one
 that measured best; then the former's test accuracy. A strategy without a predictor recommends what measured best.
+
+With `--confirm 3` the last 6 of the evaluations measure the 3 cells believed to be best twice more, each time with
+another training seed (the last one again where the table has no more), and the best mean of them is recommended.
 """
 
 import argparse
 import os
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
@@ -23,6 +27,8 @@ from nas_bench_201_queries import PLACES, mean_and_error
 from nas import catalogue
 from nas.metric import Metric
 from nas.recommended import recommended
+from nas.settings import StopRules
+from nas.strategies.confirming import confirming
 from search_spaces.catalogue.nas_bench_201 import EDGES, OPERATIONS, nas_bench_201, to_ids
 
 SETS = ("cifar10", "cifar100", "ImageNet16-120")
@@ -43,7 +49,7 @@ def tables(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def regrets(
-    name: str, settings: dict[str, Any], data: Path, dataset: str, trials: int, seed: int
+    name: str, settings: dict[str, Any], data: Path, dataset: str, trials: int, confirm: int, seed: int
 ) -> tuple[float, float, float]:
     """Of the recommended and of the best-measured cell of one run; the recommended one's test accuracy."""
     accuracies, test = tables(data, dataset)
@@ -51,21 +57,27 @@ def regrets(
     chance = np.random.default_rng([201, seed])
     drawn = chance.random(accuracies.shape)
     drawn[np.isnan(accuracies)] = -1.0
-    seen = np.take_along_axis(accuracies, drawn.argmax(axis=1)[:, None], axis=1)[:, 0]
+    seen = np.take_along_axis(accuracies, np.argsort(-drawn, axis=1, kind="stable"), axis=1)  # NaN last
+    known = (~np.isnan(accuracies)).sum(axis=1)
+    measured_before: Counter[int] = Counter()
     strategy = catalogue.load("strategy", name, settings, allow=["tests"])
 
     def code(architecture: Any) -> int:
         return int(np.array(to_ids(architecture)) @ PLACES)
 
     def measure(architecture: Any) -> dict[str, float]:
-        return {"accuracy": float(seen[code(architecture)])}
+        place = code(architecture)
+        repeat = min(measured_before[place], int(known[place]) - 1)
+        measured_before[place] += 1
+        return {"accuracy": float(seen[place, repeat])}
 
-    run = driven(strategy, nas_bench_201(), [Metric("accuracy")], measure, seed)
+    searching = confirming(strategy, confirm, StopRules(trials=trials))
+    run = driven(searching, nas_bench_201(), [Metric("accuracy")], measure, seed)
     (history,) = islice(run, trials - 1, trials)
     measured = history.finished.architecture(int(history.finished.losses[:, 0].argmin()))
     chosen = measured
-    if hasattr(strategy, "believed"):
-        chosen = history.trial(recommended(strategy, history).number).architecture
+    if confirm or hasattr(strategy, "believed"):
+        chosen = history.trial(recommended(strategy, history, confirm=confirm).number).architecture
     best = float(means.max())
     return best - means[code(chosen)], best - means[code(measured)], float(test[code(chosen)])
 
@@ -76,6 +88,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("NAS_BENCHMARK_DATA"), help="folder of the tables")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--trials", type=int, default=150)
+    parser.add_argument("--confirm", type=int, default=0, help="so many finalists are measured twice more")
     parser.add_argument("--strategy", action="append", help="one or several; by default bayesian and local_search")
     parser.add_argument("--setting", action="append", default=[], help="KEY=VALUE of bayesian")
     parser.add_argument("--set", choices=SETS, action="append", dest="sets")
@@ -88,7 +101,7 @@ def main() -> None:
     for name in arguments.strategy or ["bayesian", "local_search"]:
         given = settings if name == "bayesian" else {}
         for dataset in arguments.sets or SETS:
-            run = partial(regrets, name, given, Path(arguments.data), dataset, arguments.trials)
+            run = partial(regrets, name, given, Path(arguments.data), dataset, arguments.trials, arguments.confirm)
             with ProcessPoolExecutor(arguments.processes) as pool:
                 columns = np.array(list(pool.map(run, range(arguments.seeds)))).T
             texts = [f"{mean:.3f} ± {error:.3f}" for mean, error in (mean_and_error(column) for column in columns)]

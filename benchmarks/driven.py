@@ -31,10 +31,10 @@ def driven(
             number=number,
             state="completed",
             architecture=proposal.architecture.to_json(),
-            canonical_key="",
+            canonical_key=proposal.architecture.to_json(),  # nothing is reused of what computes the same
             budget=None,
             promoted_from=None,
-            repeat=0,
+            repeat=proposal.repeat,
             lineage=json.dumps(list(proposal.lineage)),
             metrics=json.dumps(dict(measure(proposal.architecture))),
             worker=None,

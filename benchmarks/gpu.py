@@ -53,14 +53,15 @@ def main() -> int:
 
 def _checked() -> bool:
     """Whether all tests that need a GPU pass on it."""
-    command = [sys.executable, "-m", "pytest", "tests/workers/kernels", "-m", "cuda", "-q", "-p", "no:cacheprovider"]
+    tests = ["tests/workers/kernels", "tests/workers/training"]
+    command = [sys.executable, "-m", "pytest", *tests, "-m", "cuda", "-q", "-p", "no:cacheprovider"]
     return subprocess.run(command, cwd=HERE.parent, check=False).returncode == 0
 
 
 def _measured(cifar10: Path | None) -> tuple[list[dict[str, object]], list[str], dict[str, float]]:
     """The rows, what failed, and the device's ceilings; one row's failure leaves the others."""
     from gpu_kernels import depthwise_rows, overlap_rows, sum_relu_row
-    from gpu_networks import naswot_row, training_row
+    from gpu_networks import batched_mlp_row, capture_row, memory_row, naswot_row, training_row
     from gpu_timing import Row, copy_bytes_per_ms, matrix_operations_per_ms
 
     bandwidth, rate = copy_bytes_per_ms(), matrix_operations_per_ms()
@@ -77,8 +78,11 @@ def _measured(cifar10: Path | None) -> tuple[list[dict[str, object]], list[str],
         lambda: overlap_rows(bandwidth),
         single(lambda: sum_relu_row(bandwidth)),
         lambda: depthwise_rows(bandwidth),
+        single(batched_mlp_row),
         single(naswot_row),
         single(lambda: training_row(images, targets)),
+        single(lambda: capture_row(images, targets)),
+        single(lambda: memory_row(images, targets)),
     ]
     rows: list[dict[str, object]] = []
     failures: list[str] = []

@@ -4,10 +4,11 @@
 
 FOLDER (or the environment variable NAS_BENCHMARK_DATA) holds `nasbench201/nb201_core.npz`. For each seed n cells are
 drawn at random, and 400 others to be ranked; the loss is 100 minus a cell's mean test accuracy after 200 epochs.
-Printed are mean and standard error over the seeds of Kendall's tau-b between posterior mean and loss, the mean absolute
-distance of the calibration curve from the diagonal, and the seconds of a fit and of its beliefs about the 400. With
-`--told costs` the predictors are told the numbers of parameters and multiply-accumulates, with `--told scores` 13
-published zero-cost scores (`published_scores.py`, which wants NAS_BENCHMARK_DATA).
+Printed are mean and standard error over the seeds of Kendall's tau-b between posterior mean and loss, the means of
+the negative log likelihood and of the absolute distance of the calibration curve from the diagonal, and the seconds of
+a fit and of its beliefs about the 400. With `--told costs` the predictors are told the numbers of parameters and
+multiply-accumulates, with `--told scores` 13 published zero-cost scores (`published_scores.py`, which wants
+NAS_BENCHMARK_DATA).
 """
 
 import argparse
@@ -29,7 +30,7 @@ from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 ASKED = 400
 TOLD = {"costs": (COSTS, COSTS), "scores": (SCORES_CIFAR10, SCORES_IMAGENET16)}
 """What predictors may be told: on the cifars, on ImageNet16-120."""
-DEFAULT = ("gaussian_process", "random_forest", "gradient_boosting", "path_ensemble", "stacked")
+DEFAULT = ("gaussian_process", "random_forest", "gradient_boosting", "path_ensemble", "graph_network", "stacked")
 
 
 class Tables:
@@ -55,7 +56,7 @@ def made(name: str, told: Quantities | None) -> Predictor:
 
 
 def figures(predictor: Predictor, tables: Tables, losses: np.ndarray, trials: int, seed: int) -> tuple[float, ...]:
-    """Tau, calibration error, seconds to fit, seconds to ask."""
+    """Tau, negative log likelihood, calibration error, seconds to fit, seconds to ask."""
     drawn = np.random.default_rng(seed).permutation(len(losses))
     seen, unseen = drawn[:trials], drawn[trials : trials + ASKED]
     cells = [tables.cells[place] for place in unseen]
@@ -65,7 +66,8 @@ def figures(predictor: Predictor, tables: Tables, losses: np.ndarray, trials: in
     belief = posterior.predict(cells)
     asked = time.perf_counter()
     quality = judge(belief, posterior.noise, losses[unseen])
-    return quality.kendall_tau, quality.calibration_error, fitted - began, asked - fitted
+    judged = quality.kendall_tau, quality.negative_log_likelihood, quality.calibration_error
+    return *judged, fitted - began, asked - fitted
 
 
 def main() -> None:
@@ -83,17 +85,18 @@ def main() -> None:
     if arguments.seeds < 2:
         parser.error("--seeds: a spread needs at least two")
     tables = Tables(Path(arguments.data))
-    print(f"{'predictor':20} {'data':15} {'n':>5} {'tau':>15} {'calibration':>12} {'fit s':>7} {'ask s':>7}")
+    print(f"{'predictor':20} {'data':15} {'n':>5} {'tau':>15} {'nll':>7} {'calibration':>12} {'fit s':>7} {'ask s':>7}")
     for name in arguments.predictors or DEFAULT:
         for data in arguments.sets or tables.losses:
             for trials in arguments.trials or (50, 100, 200):
                 told = TOLD[arguments.told][data == "ImageNet16-120"] if arguments.told else None
                 predictor = made(name, told)  # a new one: nothing is remembered
                 found = [figures(predictor, tables, tables.losses[data], trials, s) for s in range(arguments.seeds)]
-                tau, calibration, fit, ask = zip(*found, strict=True)
+                tau, unlikely, calibration, fit, ask = zip(*found, strict=True)
                 error = statistics.stdev(tau) / len(tau) ** 0.5
                 print(
                     f"{name:20} {data:15} {trials:5d} {statistics.mean(tau):7.3f} ± {error:5.3f} "
+                    f"{statistics.mean(unlikely):7.2f} "
                     f"{statistics.mean(calibration):12.3f} {statistics.median(fit):7.3f} {statistics.median(ask):7.3f}",
                     flush=True,
                 )

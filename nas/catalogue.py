@@ -4,11 +4,14 @@ A name is a shorthand for a ``module:object`` path; code of one's own is named b
 class whose keyword arguments are the settings, or an object (or function) that is ready to use and takes none.
 """
 
+import ast
 import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -118,6 +121,14 @@ def path_of(kind: str, name_or_path: str) -> str:
     hint = f"did you mean {close[0]!r}? " if close else ""
     listed = f"known are {', '.join(known)}" if known else f"there are no {_PLURAL[kind]} of ours"
     raise ValueError(f"unknown {kind} {name_or_path!r}; {hint}{listed}; your own is named 'module:object'")
+
+
+def described(path: str) -> str:
+    """The first line of a module's docstring. Read, not imported: together they load all our libraries."""
+    found = find_spec(path.partition(":")[0])
+    source = "" if found is None or found.origin is None else Path(found.origin).read_text(encoding="utf-8")
+    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return first.partition(": ")[2] or first
 
 
 def load(

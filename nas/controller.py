@@ -45,6 +45,9 @@ WATCH_SECONDS = 0.25
 READ_SECONDS = 0.25
 """How often measurements are read, where a stopper wants them."""
 
+SWEEP_SECONDS = 60.0
+"""How often checkpoints that are not kept are looked for; workers delete those of their own trials at once."""
+
 AHEAD_SECONDS = 0.2
 """So much work waits in the queue beyond what runs: none for trials of minutes, several per worker for trials of
 milliseconds. Proposals made ahead know less, so no more is proposed ahead than keeps the workers busy."""
@@ -75,8 +78,12 @@ class Controller:
     strategy: Strategy
     pool: Pool
     stop: StopRules
+    #: how many trials a worker takes at once
+    group: int = 1
     #: what ends running trials that lead nowhere
     stopper: Stopper | None = None
+    #: deletes checkpoints of trials that have ended, where the study does not keep them
+    sweep: Callable[[], None] | None = None
     watch: Callable[[Progress], None] | None = None
     #: longest wait for news
     round_seconds: float = 0.5
@@ -89,6 +96,7 @@ class Controller:
         self._improvement = Improvement()
         self._reaper = self.store.reaper(self.study_id, monotonic=self.clock)
         self._tended = self._watched = float("-inf")
+        self._swept = self.clock()
         self._others = False
         #: the study's revision as last read: news is what makes it larger
         self._revision = 0
@@ -146,6 +154,9 @@ class Controller:
         if now - self._tended < TEND_SECONDS:
             return
         self._tended = now
+        if self.sweep is not None and now - self._swept >= SWEEP_SECONDS:
+            self._swept = now
+            self.sweep()
         here = this_process()
         self._reaper.reap()
         self._reaper.release_dead(here.host, here.boot, is_alive)
@@ -198,7 +209,7 @@ class Controller:
         return None
 
     def wanted(self) -> int:
-        """How many more trials should wait: one for each idle worker of ours, some ahead, and one for others' workers.
+        """How many more trials should wait: one (or a group) per idle worker of ours, some ahead, one for others'.
 
         What others run is no concern of ours: trials a person asked for, or workers of another terminal, which find one
         waiting and, as soon as they have taken it, the next.
@@ -207,15 +218,20 @@ class Controller:
         own = sum(map(self.pool.owns, holders))
         others = self._others or len(holders) - own - holders.count(ASKED) > 0
         waiting = len(self.history.holders) - len(holders)
-        return max(0, self.pool.size - own) + self.ahead() + others - waiting
+        return max(0, self.capacity - own) + self.ahead() + others - waiting
 
     def ahead(self) -> int:
         """How many trials to keep waiting beyond those the workers hold; see `AHEAD_SECONDS`."""
         finished = len(self.history.finished) - self._finished_before
-        if self.pool.size <= 1 or not finished:
+        if self.capacity <= 1 or not finished:
             return 0  # a serial search is exactly reproducible: each proposal knows all results before it
-        seconds_per_trial = self.pool.size * self.elapsed_seconds / finished
-        return int(min(8.0, AHEAD_SECONDS / seconds_per_trial) * self.pool.size)
+        seconds_per_trial = self.capacity * self.elapsed_seconds / finished
+        return int(min(8.0, AHEAD_SECONDS / seconds_per_trial) * self.capacity)
+
+    @property
+    def capacity(self) -> int:
+        """How many trials our workers evaluate at once."""
+        return self.pool.size * self.group
 
     def was_halted(self, state: str) -> str | None:
         """Why others, or the breaker, ended the search. A person's pause is waited out: they may resume."""

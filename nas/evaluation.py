@@ -13,6 +13,7 @@ from nas import catalogue
 from nas.errors import NasError, NotResumable
 from nas.files import checkpoint_folder, log_folder
 from nas.store import Store, StudyRow, open_queue
+from workers.metrics import DEVICE_METRICS
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
@@ -50,6 +51,12 @@ def make_pool(
         # a limit can be held only where the evaluation is a process of its own
         needs_process = workers > 1 or (is_limited and row.spec["space"]["root"] is not None)
         kind = "ray" if needs_process and "path" in stored else "local"
+    device = "cpu" if kind == "local" else own_device(gpus_per_worker, ray_address)
+    metrics = [metric["name"] for metric in row.spec["metrics"]]
+    if device is not None and DEVICE_METRICS.intersection(metrics):
+        check_device(
+            function or catalogue.load("evaluator", stored["path"], stored["settings"], allow=allow), metrics, device
+        )
     if kind == "local":
         if function is None:
             function = catalogue.load("evaluator", stored["path"], stored["settings"], allow=allow)
@@ -84,6 +91,19 @@ def make_pool(
         ray_address=ray_address,
         allow=allow,
     )
+
+
+def own_device(gpus_per_worker: float, ray_address: str | None) -> str | None:
+    """Where workers that are started here evaluate; None where they are on machines of which nothing is known."""
+    if ray_address is not None:
+        return None
+    return "cuda:0" if gpus_per_worker > 0 else "cpu"
+
+
+def check_device(evaluator: object, metrics: Sequence[str], device: str | None) -> None:
+    """Raise `ValueError`, saying what to do, if the evaluator cannot measure these metrics on this machine's device."""
+    if device is not None and hasattr(evaluator, "check_device"):
+        evaluator.check_device(metrics, device)
 
 
 def make_ray_pool(

@@ -1,22 +1,27 @@
-"""export_trial: a trial's network, trained again, as a folder that needs none of our packages."""
+"""export_trial: a trial's network, as it was kept or trained again, as a folder that needs none of our packages."""
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nas import catalogue
 from nas.errors import NasError
+from nas.files import checkpoint_folder
 from nas.store.claims import trial_seed
 from nas.study import Study
 from nas.trial import TrialState
 from search_spaces.export import export_network
+from workers.checkpoints import UnusableCheckpoint, usable_checkpoint
 from workers.protocol import Assignment
 
 
 def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu") -> list[Path]:
     """Train the trial's network as the study did (same data, budget and seed) and write it; see `export_network`.
+
+    Where the study keeps the trial's checkpoint (`Study.checkpoints`) the network is taken from there.
 
     Returns the files. `NasError` if the study trains no networks or the trial has not completed; `ExportError` if the
     network cannot be written as plain PyTorch.
@@ -40,6 +45,7 @@ def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu"
     while origin.promoted_from is not None:
         origin = study.trial(origin.promoted_from)
     with tempfile.TemporaryDirectory() as scratch:
+        checkpoint, step = _kept(study, trial.id, Path(scratch))
         assignment = Assignment(
             study=study.name,
             trial=number,
@@ -51,6 +57,8 @@ def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu"
             budget=trial.budget,
             full_budget=None if study.budget is None else study.budget.most,
             seed=trial_seed(study.seed, origin.number, origin.repeat),
+            checkpoint=checkpoint,
+            start_step=step,
             scratch=Path(scratch),
             device=device,
             allow=study.allow,
@@ -76,6 +84,16 @@ def export_trial(study: Study, number: int, folder: Path, *, device: str = "cpu"
             "nas": version("nas-service"),
         },
     )
+
+
+def _kept(study: Study, trial_id: int, scratch: Path) -> tuple[Path | None, int]:
+    """The file of a trial's last checkpoint and its step; (None, 0) where none is kept."""
+    recorded = study.store.last_checkpoint(trial_id)
+    if recorded is not None:
+        key, digest, step = recorded
+        with suppress(UnusableCheckpoint):
+            return usable_checkpoint(checkpoint_folder(study.store), key, digest, into=scratch), step
+    return None, 0
 
 
 class _Silent:

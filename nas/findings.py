@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def best(history: History) -> int | None:
     """The number of the feasible completed trial with the best first metric; None while there is none.
 
-    Of an architecture that was measured several times it is the mean that counts, and its first trial that is named.
+    Only those that were trained furthest compare. Of an architecture that was measured several times it is the mean that counts, and its first trial that is named.
     """
     measured = averages(history)
-    feasible = np.flatnonzero(measured.is_feasible)
+    feasible = np.flatnonzero(measured.is_feasible & np.isin(measured.positions, history.furthest))
     if not len(feasible):
         return None
     found = feasible[np.argmin(measured.losses[feasible, 0])]
@@ -31,7 +31,10 @@ def best(history: History) -> int | None:
 
 
 def front(history: History) -> list[int]:
-    """The numbers of the feasible completed trials that no other one beats in all metrics, by the first metric."""
+    """The numbers of the feasible completed trials that no other one beats in all metrics, by the first metric.
+
+    Only those that were trained furthest compare.
+    """
     numbers, losses = _feasible(history)
     places = np.flatnonzero(non_dominated(losses))
     found: list[int] = numbers[places[np.lexsort(losses[places].T[::-1])]].tolist()
@@ -69,7 +72,7 @@ def as_dataframe(trials: Iterable[Trial]) -> pandas.DataFrame:
 
 
 def _feasible(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Numbers and losses of completed trials within all limits."""
-    finished = history.finished
-    positions = finished.completed[finished.is_feasible[finished.completed]]
+    """Numbers and losses of the completed trials within all limits, of those that were trained furthest."""
+    finished, positions = history.finished, history.furthest
+    positions = positions[finished.is_feasible[positions]]
     return finished.numbers[positions], finished.losses[positions]

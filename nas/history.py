@@ -159,6 +159,19 @@ class History:
         """How many different architectures were proposed."""
         return len(self._known)
 
+    @property
+    def furthest(self) -> NDArray[np.int64]:
+        """Positions of the completed trials that were trained furthest, in completion order: results that compare."""
+        positions = self.finished.completed
+        budgets = self.trained(positions)
+        found: NDArray[np.int64] = positions[budgets == budgets.max(initial=0.0)]
+        return found
+
+    def trained(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How far the trials at these positions were trained; infinity for a full budget that the study leaves open."""
+        budgets, full = self.finished.budgets[positions], math.inf if self.budget is None else self.budget.most
+        return np.where(np.isnan(budgets), full, budgets)
+
     def trial(self, number: int) -> Proposed:
         """What was proposed as trial `number`."""
         return self._proposals.trial(number)

@@ -5,6 +5,9 @@ larger and somewhere smaller; equal points do not dominate each other, so duplic
 has no place in any order: it neither dominates nor belongs to a front.
 """
 
+import math
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,16 +44,43 @@ def fronts(losses: ArrayLike) -> list[Integers]:
     Rows with NaN are in none.
 
     Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", section III.A.
-    Differs: peels `non_dominated` sets, which for m <= 2 is faster than counting who dominates whom.
+    Differs: for m <= 2 all fronts are found at once, in O(n log n); above, `non_dominated` sets are peeled.
     """
     points = _points(losses)
     left = np.flatnonzero(~np.isnan(points).any(axis=1))
+    if len(left) and points.shape[1] in (1, 2):
+        ranks = np.unique(points[left, 0], return_inverse=True)[1] if points.shape[1] == 1 else _ranks(points[left])
+        order = np.argsort(ranks, kind="stable")
+        return np.split(left[order], np.flatnonzero(np.diff(ranks[order])) + 1)
     found = []
     while len(left):
         first = non_dominated(points[left])
         found.append(left[first])
         left = left[~first]
     return found
+
+
+def _ranks(points: Floats) -> Integers:
+    """(n,) which front each of the points (n, 2) is in, from 0.
+
+    By the first metric, then the second: then a point is dominated by those before it whose second metric is not
+    larger, unless they equal it. Of each front the smallest second metric so far is kept; these rise from front to
+    front, so that a binary search finds the first front that leaves the point alone.
+
+    Source: Jensen 2003, "Reducing the run-time complexity of multiobjective EAs", section III (two metrics).
+    """
+    ranks = np.zeros(len(points), dtype=np.int64)
+    smallest: list[float] = []
+    before = (math.nan, math.nan)
+    rank = 0
+    for place in np.lexsort((points[:, 1], points[:, 0])).tolist():
+        first, second = points[place].tolist()
+        if (first, second) != before:
+            rank = bisect_right(smallest, second)
+            smallest[rank : rank + 1] = [second]
+            before = (first, second)
+        ranks[place] = rank
+    return ranks
 
 
 def constrained_fronts(losses: ArrayLike, violations: ArrayLike) -> list[Integers]:

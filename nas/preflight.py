@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from nas import catalogue
+from nas.evaluation import check_device
+from nas.files import named_checkpoints
 from nas.settings import StudySettings
 from nas.spec import allowed, check_budget, factories, stopper_part
 from nas.strategies.confirming import confirming
@@ -19,22 +21,25 @@ OURS = ("nas", "search_spaces", "predictors", "workers", "torch")
 """What is there wherever this runs; importing it here would only take time."""
 
 
-def check(settings: StudySettings, allow: Sequence[str] = ()) -> SearchSpace:
+def check(settings: StudySettings, allow: Sequence[str] = (), *, device: str | None = None) -> SearchSpace:
     """Make everything the settings name, and let the evaluator check one sampled architecture.
 
-    Returns the search space. `ValueError` says what is wrong and what to do.
+    With `device`, the workers' own on this machine, also whether the metrics can be measured there; None where workers
+    are on other machines. Returns the search space. `ValueError` says what is wrong and what to do.
     """
     allow = allowed(allow)
+    named_checkpoints()
     space = load_space(settings.space.name, allow=allow, **settings.space.settings)
     strategy = catalogue.load("strategy", settings.strategy.name, settings.strategy.settings, allow=allow)
     if hasattr(strategy, "check"):
         strategy.check(space, settings.metrics)
     stopper = settings.stopper
     stopping = None if stopper is None else {"name": stopper.name, **stopper.settings}
-    stopper_part(stopping, allow, has_budget=settings.budget is not None)
+    stopper_part(stopping, strategy, allow, has_budget=settings.budget is not None)
     check_budget(strategy, f"strategy {settings.strategy.name!r}", has_budget=settings.budget is not None)
     confirming(strategy, settings.confirm, settings.stop)
     evaluator = catalogue.load("evaluator", settings.evaluator.name, settings.evaluator.settings, allow=allow)
+    check_device(evaluator, [metric.name for metric in settings.metrics], device)
     if not hasattr(evaluator, "check"):
         return space
     task = {"data": settings.data.name, "settings": dict(settings.data.settings)} if settings.data else {}

@@ -79,24 +79,27 @@ def recommended(strategy: Any, history: History, *, confirm: int = 0, allow: Seq
 def finalists(history: History, believed: Believed | None, count: int) -> list[int]:
     """The numbers of the first trials of the `count` feasible architectures believed to be best, the best first.
 
+    Those that were trained furthest come first; where they are too few, those trained less far follow, as measured.
     With several metrics: those in the first fronts of what is believed, the least crowded first. Of architectures that
     are the same computation (`canonical_key`) only the best stands for it. Where nothing is `believed`, what was
     measured is all there is to go by.
     """
     finished, measured = history.finished, averages(history)
-    if believed is None:
-        groups = np.flatnonzero(measured.is_feasible)
-        losses = measured.losses[groups]
-    else:
-        learnt, groups = _believed_groups(measured, believed)
-        losses = believed.means[learnt]
-    ranks = losses[:, 0] if len(history.metrics) == 1 else standings(losses, np.zeros_like(losses))
+    budgets = history.trained(measured.positions)
     found: dict[str, int] = {}
-    for group in groups[np.argsort(ranks, kind="stable")].tolist():
-        if len(found) == count:
-            break
-        position = int(measured.positions[group])
-        found.setdefault(finished.canonical_key(position), int(finished.numbers[position]))
+    for budget in np.unique(budgets)[::-1]:
+        groups = np.flatnonzero(measured.is_feasible & (budgets == budget))
+        losses = measured.losses[groups]
+        if believed is not None and budget == budgets.max():
+            learnt, groups = _believed_groups(measured, believed)
+            learnt, groups = learnt[budgets[groups] == budget], groups[budgets[groups] == budget]
+            losses = believed.means[learnt]
+        ranks = losses[:, 0] if len(history.metrics) == 1 else standings(losses, np.zeros_like(losses))
+        for group in groups[np.argsort(ranks, kind="stable")].tolist():
+            if len(found) == count:
+                break
+            position = int(measured.positions[group])
+            found.setdefault(finished.canonical_key(position), int(finished.numbers[position]))
     return list(found.values())
 
 

@@ -46,7 +46,7 @@ class Reported:
         return number in self._steps
 
     def take_in(self, measurements: Iterable[Measured]) -> set[int]:
-        """Add measurements; returns the numbers of the trials that they are of. Other metrics are left alone."""
+        """Add measurements; returns the trials of which they say something new. Other metrics are left alone."""
         changed = set()
         for one in measurements:
             if one.metric in self._columns:
@@ -55,8 +55,9 @@ class Reported:
                 if one.step not in steps:
                     steps[one.step] = [math.nan] * len(self._columns)
                     self._reach(one.number, one.step)
-                steps[one.step][column] = sign * one.value
-                changed.add(one.number)
+                before, steps[one.step][column] = steps[one.step][column], sign * one.value
+                if before != sign * one.value and not (math.isnan(before) and math.isnan(one.value)):
+                    changed.add(one.number)
         return changed
 
     def _reach(self, number: int, step: int) -> None:

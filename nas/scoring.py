@@ -125,8 +125,9 @@ def make_scorer(
 
     from predictors.zero_cost.scorer import Scorer
     from workers.kernels import register
+    from workers.measure import checked_device
 
-    if checked_device(device) != "cpu":
+    if checked_device(device).type != "cpu":
         register()
     return Scorer(
         space=space,
@@ -138,21 +139,6 @@ def make_scorer(
         allow=tuple(allow),
         device=device,
     )
-
-
-def checked_device(name: str) -> str:
-    """The name of a device that is there, or a `ValueError`."""
-    import torch
-
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {name!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} is not there; this machine or this torch has no CUDA")
-    return name
 
 
 def make_batch(dataset: Dataset, *, examples: int, gaussian: bool, seed: int) -> Batch:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from nas.budget import Budget
 from nas.metric import Metric, as_metrics
 from nas.quantities import is_finite, is_positive, seconds, size_bytes
+from workers.protocol import POLICIES, Keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,8 @@ class StudySettings:
     stopper: Part | None = None
     #: so many finalists are measured again by the last trials; 0 for none
     confirm: int = 0
+    #: which checkpoints of completed trials are kept: "last", "rungs" or "best"
+    checkpoints: Keep = "last"
     #: take over results of the same computation instead of training it again
     reuse: bool = True
     #: where it is stored, if the file says so
@@ -164,7 +167,7 @@ class StudySettings:
 DEFAULT_STRATEGY = "auto"
 KEYS = (
     *("name", "storage", "seed", "reuse", "space", "data", "metrics", "strategy", "confirm", "evaluator"),
-    *("budget", "stopper", "stop", "limits"),
+    *("budget", "checkpoints", "stopper", "stop", "limits"),
 )
 ALIASES = {
     "stop": {"time_limit": "time_limit_seconds"},
@@ -235,6 +238,7 @@ def settings_from(document: Mapping[str, Any]) -> StudySettings:
         budget=Budget.of(document["budget"]) if "budget" in document else None,
         stopper=part(document["stopper"], "stopper") if "stopper" in document else None,
         confirm=confirm,
+        checkpoints=checked_checkpoints(document.get("checkpoints", "last")),
         reuse=reuse,
         storage=storage,
     )
@@ -259,6 +263,14 @@ def checked_confirm(confirm: object) -> int:
     if isinstance(confirm, bool) or not isinstance(confirm, int) or confirm < 0:
         raise ValueError(f"confirm must be a whole number of finalists, 0 for none, got {confirm!r}")
     return confirm
+
+
+def checked_checkpoints(checkpoints: object) -> Keep:
+    """Which checkpoints are kept, if that is one of the policies there are."""
+    for policy in POLICIES:
+        if checkpoints == policy:
+            return policy
+    raise ValueError(f"checkpoints must be one of {', '.join(POLICIES)}, got {checkpoints!r}")
 
 
 def check_target(stop: StopRules, metrics: Sequence[Metric]) -> None:

@@ -13,7 +13,16 @@ from typing import Any
 from nas import catalogue
 from nas.budget import NO_BUDGET, Budget
 from nas.metric import Metric, as_metrics
-from nas.settings import DEFAULT_STRATEGY, Limits, Part, StopRules, check_target, checked_confirm, part
+from nas.settings import (
+    DEFAULT_STRATEGY,
+    Limits,
+    Part,
+    StopRules,
+    check_target,
+    checked_checkpoints,
+    checked_confirm,
+    part,
+)
 from nas.strategies.confirming import check_trials
 from search_spaces import SearchSpace, load_space
 
@@ -45,15 +54,16 @@ def make_spec(
     budget: Budget | None = None,
     confirm: int = 0,
     stopper: object = None,
+    checkpoints: str = "last",
 ) -> dict[str, Any]:
     """The spec of a new study; `source` is where its space comes from, None for an object. Checks the strategy."""
     checked = as_metrics(metrics)
     check_target(stop, checked)
-    searching = strategy_part(strategy, space, checked, allow, has_budget=budget is not None)
+    searching, searcher = strategy_part(strategy, space, checked, allow, has_budget=budget is not None)
     if checked_confirm(confirm) and stop.trials is not None:
         check_trials(confirm, stop.trials)
     task = None if data is None else lasting(part(data, "data"))
-    stopping = stopper_part(stopper, allow, has_budget=budget is not None)
+    stopping = stopper_part(stopper, searcher, allow, has_budget=budget is not None)
     return {
         "format": 1,
         "space": space_document(space),
@@ -62,6 +72,7 @@ def make_spec(
         "strategy": searching.to_document(),
         "stopper": None if stopping is None else stopping.to_document(),
         "confirm": confirm,
+        "checkpoints": checked_checkpoints(checkpoints),
         "evaluator": evaluator_document(evaluator, has_data=task is not None),
         "task": {"data": task.name, "settings": dict(task.settings)} if task else {},
         "stop": stop.to_document(),
@@ -110,8 +121,8 @@ def modules_of(document: Any) -> set[str]:
 
 def strategy_part(
     given: object, space: SearchSpace, metrics: Sequence[Metric], allow: Sequence[str], *, has_budget: bool
-) -> Part:
-    """The name and settings of a strategy, checked by making it and asking whether it fits the study."""
+) -> tuple[Part, object]:
+    """The name and settings of a strategy, and the strategy: checked by making it and asking whether it fits."""
     if isinstance(given, str | Mapping):
         found = part(given, "strategy", default=DEFAULT_STRATEGY)
         made = catalogue.load("strategy", found.name, found.settings, allow=allow)
@@ -121,10 +132,10 @@ def strategy_part(
     if hasattr(made, "check"):
         made.check(space, metrics)
     check_budget(made, f"strategy {found.name!r}", has_budget=has_budget)
-    return found
+    return found, made
 
 
-def stopper_part(given: object, allow: Sequence[str], *, has_budget: bool) -> Part | None:
+def stopper_part(given: object, strategy: object, allow: Sequence[str], *, has_budget: bool) -> Part | None:
     """The name and settings of a stopper, checked by making it; None where there is none."""
     if given is None:
         return None
@@ -134,6 +145,11 @@ def stopper_part(given: object, allow: Sequence[str], *, has_budget: bool) -> Pa
     else:
         found, made = catalogue.describe("stopper", given), given
     check_budget(made, f"stopper {found.name!r}", has_budget=has_budget)
+    if getattr(made, "needs_budget", False) and getattr(strategy, "needs_budget", False):
+        raise ValueError(
+            f"stopper {found.name!r} would end trials at the levels of the budget from which the strategy promotes "
+            "them: take a strategy that knows no budgets with it, or stopper 'median', or no stopper"
+        )
     return found
 
 

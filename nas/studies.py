@@ -37,6 +37,7 @@ def create_study(
     budget: Budget | str | Mapping[str, Any] | None = None,
     confirm: int = 0,
     stopper: object = None,
+    checkpoints: str = "last",
 ) -> Study:
     """Create a study and return its handle; `StudyExists` if the name is taken.
 
@@ -61,6 +62,9 @@ def create_study(
             a name and settings, or a stopper object.
         confirm: so many finalists are measured again, twice each with other seeds, by the last trials of a search;
             takes a number of trials in all (`stop`, or `trials` of `run`). See `nas.strategies.confirming`.
+        checkpoints: which ones of completed trials are kept. "last": of each training the last, while it may be gone on
+            with. "rungs": the end of every trial. "best": as "last", and the end of the best trials; see
+            `nas.files.sweep_checkpoints`.
     """
     allow = allowed(allow)
     source, made = resolve_space(space, allow)
@@ -78,6 +82,7 @@ def create_study(
         budget=None if budget is None else Budget.of(budget),
         confirm=confirm,
         stopper=stopper,
+        checkpoints=checkpoints,
     )
     store = open_store(storage or default_storage())
     with _closed_on_error(store):
@@ -105,6 +110,7 @@ def create_study_from(settings: StudySettings, *, storage: str | None = None, al
         budget=settings.budget,
         confirm=settings.confirm,
         stopper=None if settings.stopper is None else {"name": settings.stopper.name, **settings.stopper.settings},
+        checkpoints=settings.checkpoints,
     )
 
 

@@ -15,19 +15,19 @@ from nas.budget import Budget
 from nas.comparison import QUICK, Compared, compare, examination
 from nas.errors import NasError, NotResumable, SpecChanged
 from nas.evaluation import make_pool
-from nas.files import sweep_checkpoints
+from nas.files import checkpoint_folder, sweep_checkpoints
 from nas.history import History
 from nas.metric import Metric, as_metrics
 from nas.quantities import is_finite, seconds
 from nas.recommended import Recommended, recommended
-from nas.settings import Part, StopRules
+from nas.settings import Part, StopRules, checked_checkpoints
 from nas.spec import evaluator_document
 from nas.store import FinishedTrial, NewTrial, Store, StudyRow
 from nas.strategies.confirming import confirming
 from nas.strategies.strategy import Strategy
 from nas.trial import Proposal, Trial, TrialState
 from search_spaces import SearchSpace, canonical_key
-from workers.protocol import FailureKind
+from workers.protocol import FailureKind, Keep, group_size
 
 if TYPE_CHECKING:
     import pandas
@@ -145,6 +145,11 @@ class Study:
         """How many finalists the last trials of a search measure again; see `nas.strategies.confirming`."""
         return int(self.spec.get("confirm") or 0)
 
+    @property
+    def checkpoints(self) -> Keep:
+        """Which checkpoints of completed trials are kept; see `nas.files.sweep_checkpoints`."""
+        return checked_checkpoints(self.spec.get("checkpoints") or "last")
+
     def _searcher(self, stop: StopRules) -> Strategy:
         """What proposes trials under these rules: the strategy, and at the end repeats of the finalists."""
         return confirming(self.strategy, self.confirm, stop, allow=self.allow)
@@ -196,24 +201,30 @@ class Study:
         if time_limit is not None:
             stop = replace(stop, time_limit_seconds=seconds(time_limit, "time_limit"))
         self._reopen("paused", "stopped", "completed")
+        root, history = checkpoint_folder(self.store), self.history
+
+        def sweep() -> None:
+            sweep_checkpoints(root, self.uuid, history, self.checkpoints)
+
         controller = Controller(
             store=self.store,
             study_id=self.id,
             seed=self.seed,
-            history=self.history,
+            history=history,
             strategy=searcher,
             pool=self.make_pool(
                 function, kind=pool, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address
             ),
             stop=stop,
+            group=group_size(self.spec["evaluator"] or {}),
             stopper=self.stopper,
+            sweep=sweep,
             watch=watch,
         )
         try:
             return controller.run()
         finally:
-            full = None if self.budget is None else self.budget.most
-            sweep_checkpoints(self.store, self.id, self.uuid, full)
+            sweep()
 
     def make_pool(
         self, function: Any = None, *, kind: str, workers: int, gpus_per_worker: float, ray_address: str | None
@@ -364,6 +375,7 @@ class Study:
     def best(self) -> Trial | None:
         """The feasible completed trial that measured best by the first metric, or None while there is none.
 
+        Where trials have several budgets, only those that were trained furthest compare.
         Under noise the best measurement is partly luck: see `recommended`. Of an architecture that was measured several
         times (`confirm`), it is the mean that counts, and its first trial that is given.
         """
@@ -398,7 +410,10 @@ class Study:
         return compare(self.history, task, predictors, allow=self.allow, watch=watch)
 
     def pareto_front(self) -> list[Trial]:
-        """Feasible completed trials that no other one beats in all metrics, by the first metric."""
+        """Feasible completed trials that no other one beats in all metrics, by the first metric.
+
+        Where trials have several budgets, only those that were trained furthest compare.
+        """
         return self.store.some_trials(self.id, findings.front(self.history))
 
     def hypervolume(self, reference: Mapping[str, float]) -> float:

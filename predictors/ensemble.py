@@ -43,15 +43,22 @@ class EnsemblePosterior:
 
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
         """See `Posterior.predict`: mean and variance of the mixture (law of total variance)."""
-        different, places = distinct(architectures)
-        belief = self._belief(*self.scores(different))
-        return Belief(belief.mean[places], belief.variance[places])
+        belief = self._latent(architectures)
+        return self.warp.belief(belief.mean, belief.variance)
 
-    def _belief(self, scores: FloatArray, doubts: FloatArray) -> Belief:
+    def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
+        """See `WarpedPosterior.log_improvement`: of a normal distribution with the mixture's mean and variance."""
+        belief = self._latent(architectures)
+        return self.warp.log_improvement(belief.mean, belief.variance, best)
+
+    def _latent(self, architectures: Sequence[Architecture]) -> Belief:
+        """What is believed of the scores."""
+        different, places = distinct(architectures)
+        scores, doubts = self.scores(different)
         if self.is_constant:
-            mean = self.warp.inverse(np.zeros(scores.shape[1]))
-            return Belief(mean, np.full(scores.shape[1], self.warp.slopes[0] ** 2))
-        return self.warp.belief(scores.mean(axis=0), scores.var(axis=0, ddof=1) + doubts.mean(axis=0))
+            return Belief(np.zeros(len(places)), np.ones(len(places)))
+        variance = scores.var(axis=0, ddof=1) + doubts.mean(axis=0)
+        return Belief(scores.mean(axis=0)[places], variance[places])
 
     def leaving_out(self, scores: FloatArray, doubts: FloatArray, unseen: NDArray[np.bool_]) -> EnsemblePosterior:
         """The same with what it believed about its own trials before it saw them.
@@ -78,6 +85,26 @@ class EnsemblePosterior:
         if self.is_constant:
             drawn = drawn + self.warp.slopes[0] * rng.standard_normal((count, 1))
         return drawn
+
+
+def unexplained(wanted: FloatArray, scores: FloatArray, unseen: NDArray[np.bool_]) -> float:
+    """The variance that the functions' errors have beyond their spread, of trials that they have not seen; at least 0.
+
+    Functions that all learnt the same way err together. 0 as well where no trial has two functions to judge it.
+
+    Args:
+        wanted: shape (n,), the trials' scores.
+        scores: shape (k, n), what the functions give.
+        unseen: shape (k, n), which function has not seen which trial.
+    """
+    counts = unseen.sum(axis=0)
+    known = counts >= 2
+    if not known.any():
+        return 0.0
+    told = np.where(unseen, scores, 0.0)[:, known]
+    mean = told.sum(axis=0) / counts[known]
+    spread = (np.where(unseen[:, known], told - mean, 0.0) ** 2).sum(axis=0) / (counts[known] - 1)
+    return max(0.0, float(np.mean((wanted[known] - mean) ** 2 - spread)))
 
 
 def with_constant(rows: FloatArray) -> FloatArray:

@@ -226,6 +226,11 @@ class GaussianPosterior:
         belief = self.latent.predict(architectures)
         return self.warp.belief(belief.mean, belief.variance)
 
+    def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
+        """See `WarpedPosterior.log_improvement`."""
+        belief = self.latent.predict(architectures)
+        return self.warp.log_improvement(belief.mean, belief.variance, best)
+
     def covariance(self, architectures: Sequence[Architecture]) -> FloatArray:
         """See `JointPosterior.covariance`; where losses are warped, the correlations are those of the scores."""
         mean, covariance = self.latent.joint(architectures)

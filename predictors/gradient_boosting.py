@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.ensemble import EnsemblePosterior, with_constant
+from predictors.ensemble import EnsemblePosterior, unexplained, with_constant
 from predictors.features import Features
 from predictors.predictor import checked_trials
 from predictors.structures import STRUCTURES
@@ -21,7 +21,8 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GradientBoosting:
-    """Boosted trees; the variance is that between members which learnt from bootstrap resamples of the trials.
+    """Boosted trees; the variance is that between members which learnt from bootstrap resamples of the trials, and what
+    the members' errors on trials out of their bag have beyond it.
 
     Source: Friedman, "Stochastic gradient boosting", 2002; Efron, "Bootstrap methods", 1979.
     Draws of the posterior are whole members.
@@ -85,15 +86,17 @@ class GradientBoosting:
             )
             members.append(boosted.fit(rows[drawn], scores[drawn]))
 
-        def summed(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def summed(asked: FloatArray) -> FloatArray:
             if not len(asked):
-                return np.zeros((self.members, 0)), np.zeros((self.members, 0))
-            means = np.stack([member.predict(asked) for member in members])
-            return means, np.zeros_like(means)
+                return np.zeros((self.members, 0))
+            return np.stack([member.predict(asked) for member in members])
 
-        posterior = EnsemblePosterior(
-            scores=lambda asked: summed(with_constant(vectors.of(asked))),
-            warp=warp,
-            is_constant=bool((values == values[0]).all()),
-        )
-        return posterior.leaving_out(*summed(rows), out)
+        known = summed(rows)
+        shared = unexplained(scores, known, out)
+
+        def grown(asked: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:
+            means = summed(with_constant(vectors.of(asked)))
+            return means, np.full_like(means, shared)
+
+        posterior = EnsemblePosterior(scores=grown, warp=warp, is_constant=bool((values == values[0]).all()))
+        return posterior.leaving_out(known, np.full_like(known, shared), out)

@@ -84,6 +84,14 @@ class JointPosterior(Posterior, Protocol):
         ...
 
 
+class WarpedPosterior(Posterior, Protocol):
+    """A posterior whose losses are not normal, and that can say what that means for an improvement."""
+
+    def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
+        """The logarithm of E[max(best - loss, 0)], without the noise of an evaluation: shape (m,), never NaN."""
+        ...
+
+
 class PredictorError(ValueError):
     """Trials that nothing can be learnt from; the message says what came and what is needed."""
 

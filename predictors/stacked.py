@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from predictors.predictor import Belief, Posterior, Predictor, checked_trials
 from predictors.quality import fold_numbers
@@ -144,11 +145,24 @@ class StackedPosterior:
 
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
         """See `Posterior.predict`."""
-        beliefs = [member.predict(architectures) for member in self.members]
-        means = np.stack([belief.mean for belief in beliefs])
-        variances = np.stack([belief.variance for belief in beliefs]) * self.widths[:, None]
+        means, variances = self._told(architectures)
         mean = self.weights @ means
         return self.warp.belief(mean, self.weights @ (variances + (means - mean) ** 2))
+
+    def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
+        """See `WarpedPosterior.log_improvement`: the members' by weight, each one's scores being normal."""
+        told = [
+            self.warp.log_improvement(mean, variance, best)
+            for mean, variance in zip(*self._told(architectures), strict=True)
+        ]
+        found: FloatArray = logsumexp(told, axis=0, b=self.weights[:, None])
+        return found
+
+    def _told(self, architectures: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of the scores as each member believes: shapes (k, m)."""
+        beliefs = [member.predict(architectures) for member in self.members]
+        means = np.stack([belief.mean for belief in beliefs])
+        return means, np.stack([belief.variance for belief in beliefs]) * self.widths[:, None]
 
     def sample(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> FloatArray:
         """See `Posterior.sample`: jointly where the member's own draws are."""

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import logsumexp, ndtri
 from scipy.stats import rankdata
 
+from predictors.normal_tails import log_h
 from predictors.predictor import Belief, PredictorError
 
 FloatArray = NDArray[np.float64]
+
+LEAST_SD = 1e-9
+"""Smallest standard deviation of a score that an improvement is computed with."""
 
 LARGEST = 1e140
 """Larger losses are refused: sums of their squares overflow."""
@@ -62,6 +66,28 @@ class Warp:
         # sums along rows, not products of matrices: those round equal rows differently
         centre = (losses * _WEIGHTS).sum(axis=1)
         return Belief(centre, ((losses - centre[:, None]) ** 2 * _WEIGHTS).sum(axis=1))
+
+    def log_improvement(self, mean: FloatArray, variance: FloatArray, best: float) -> FloatArray:
+        """The logarithm of E[max(best - loss, 0)] of losses whose scores are normal with these: exact, shape (m,).
+
+        With s the score, F its distribution function and l(s) the loss, that is the integral of F dl over all scores
+        below that of `best`. On each line of the warp F integrates to a difference of ``sd h((s - mean) / sd)``, with h
+        as in `normal_tails.log_h`. A normal loss of the same mean and variance is another thing where losses differ by
+        orders of magnitude: its spread is that of the hopeless ones, on both sides of the mean.
+
+        Source: Snelson, Rasmussen, Ghahramani, "Warped Gaussian Processes", NIPS 2003, section 3 (what is predicted is
+        the latent distribution seen through the warp, not its moments).
+        """
+        deviation = np.maximum(np.sqrt(variance), LEAST_SD)[:, None]
+        end = self.forward(np.array([best]))
+        ends = np.append(self.scores[self.scores < end], end)
+        logs = log_h((ends - mean[:, None]) / deviation)
+        with np.errstate(divide="ignore"):  # two ends that are as good as equal gain nothing
+            gained = logs[:, 1:] + np.log(-np.expm1(np.minimum(logs[:, :-1] - logs[:, 1:], 0.0)))
+            gained += np.log(np.diff(self.inverse(ends)) / np.diff(ends))
+        first = logs[:, :1] + np.log(self.slopes[0])
+        found: FloatArray = logsumexp(np.hstack([first, gained]), axis=1) + np.log(deviation[:, 0])
+        return found
 
     def noise(self, scores: FloatArray, variance: float) -> float:
         """The variance of a loss whose score has this variance; as it differs from loss to loss, that of the median."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search_spaces.loading import PLUG_INS, LoadError, load_object
 from workers.metrics import METRICS
 from workers.outcome import Failed, Finished, Interrupted, Outcome, outcome_of_exception, outcome_of_result
-from workers.protocol import Assignment, EvaluateFunction, FailureKind, Report
+from workers.protocol import Assignment, EvaluateFunction, EvaluateManyFunction, FailureKind, Report
+
+logger = logging.getLogger(__name__)
 
 CompleteFunction = Callable[[Assignment, Mapping[str, float], Report], Mapping[str, float]]
 
@@ -42,13 +45,15 @@ class Callee:
     evaluate: EvaluateFunction
     #: None: known metrics are taken over as they are
     complete: CompleteFunction | None = None
+    #: None: several are evaluated one after the other
+    evaluate_many: EvaluateManyFunction | None = None
 
 
 def callee(evaluator: Any) -> Callee:
-    """What to call of an object with `evaluate` (and perhaps `complete`), or of a plain function."""
+    """What to call of an object with `evaluate` (and perhaps `complete`, `evaluate_many`), or of a plain function."""
     evaluate = getattr(evaluator, "evaluate", None)
     if callable(evaluate):
-        return Callee(evaluate, getattr(evaluator, "complete", None))
+        return Callee(evaluate, getattr(evaluator, "complete", None), getattr(evaluator, "evaluate_many", None))
     if callable(evaluator) and not inspect.isclass(evaluator):
         return Callee(evaluator)
     raise LoadError(
@@ -89,14 +94,43 @@ def call(
             returned = known
         else:
             returned = evaluator.evaluate(assignment, report)
-    except GivenUp:
-        return Interrupted()
-    except OverTime as error:
-        return Failed(kind=FailureKind.TIME_OUT, text=str(error))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a user's code may raise anything, SystemExit included
-        return outcome_of_exception(error)
+        returned = error
+    return _outcome(returned, assignment, report)
+
+
+def call_many(
+    evaluator: Callee, assignments: Sequence[Assignment], reports: Sequence[StoppableReport]
+) -> Iterator[tuple[int, Outcome]]:
+    """Evaluate several at once, where the evaluator can; yields each one's place and outcome as soon as it is there.
+
+    Those that it leaves without one, because it failed as a whole, are evaluated one after the other.
+    """
+    left = dict.fromkeys(range(len(assignments)))
+    if evaluator.evaluate_many is not None and len(left) > 1:
+        try:
+            for index, returned in evaluator.evaluate_many(assignments, reports):
+                if index in left:
+                    del left[index]
+                    yield index, _outcome(returned, assignments[index], reports[index])
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            logger.warning("%d trials are evaluated one by one: together they failed: %r", len(left), error)
+    for index in left:
+        yield index, call(evaluator, assignments[index], reports[index])
+
+
+def _outcome(returned: object, assignment: Assignment, report: StoppableReport) -> Outcome:
+    """Of what an evaluator returned or raised."""
+    if isinstance(returned, GivenUp):
+        return Interrupted()
+    if isinstance(returned, OverTime):
+        return Failed(kind=FailureKind.TIME_OUT, text=str(returned))
+    if isinstance(returned, BaseException):
+        return outcome_of_exception(returned)
     return outcome_of_result(returned, assignment.metrics, report.stopped)
 
 

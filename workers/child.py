@@ -1,6 +1,7 @@
 """The evaluation process: ``python -m workers.child COMMANDS EVENTS PARENT``, started by `ChildProcess` only.
 
-It evaluates one trial at a time in its main thread, knows neither queue nor database, and does not outlive its parent.
+It evaluates one trial at a time, or several together, in its main thread, knows neither queue nor database, and does
+not outlive its parent.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from search_spaces.architecture import Architecture
 from search_spaces.loading import LoadError
 from search_spaces.nodes import SpaceError
 from search_spaces.space import SearchSpace
-from workers.calling import Callee, GivenUp, call, load_evaluator
+from workers.calling import Callee, GivenUp, call, call_many, load_evaluator
 from workers.checkpoints import CheckpointPlace
 from workers.keeping import CheckpointWriter, StartingPoint, starting_point
 from workers.outcome import Failed, Outcome, clipped, outcome_of_exception
 from workers.process_limits import ProcessLimits
 from workers.protocol import Assignment, FailureKind
+from workers.remote_folder import folder_named
 from workers.running import checked_note, checked_report
 from workers.wire import Lines, message_of, write
 
@@ -59,13 +61,27 @@ class Pipe:
 
 
 class Orders:
-    """What the parent wants of the run that is under way; the thread that reads commands writes it down."""
+    """What the parent wants of the runs that are under way; the thread that reads commands writes it down."""
 
     def __init__(self) -> None:
         #: run -> why it should end early
         self.stops: dict[int, str] = {}
         #: runs that should end with their next checkpoint
         self.leaving: set[int] = set()
+        #: runs that should end with their next report
+        self.dropped: set[int] = set()
+
+    def heed(self, command: Mapping[str, Any]) -> bool:
+        """Write a command down; False if it is another one."""
+        if command["do"] == "stop":
+            self.stops[command["run"]] = command["reason"]
+        elif command["do"] == "leave":
+            self.leaving.add(command["run"])
+        elif command["do"] == "drop":
+            self.dropped.add(command["run"])
+        else:
+            return False
+        return True
 
 
 class ChildReport:
@@ -81,6 +97,8 @@ class ChildReport:
 
     def __call__(self, step: int, **metrics: float) -> bool:
         """Send the metrics; True if the trial should stop early."""
+        if self._run in self._orders.dropped:
+            raise GivenUp
         whole, checked = checked_report(step, metrics)
         self._pipe.send({"event": "report", "run": self._run, "step": whole, "metrics": checked})
         self.stopped = self._orders.stops.get(self._run)
@@ -126,39 +144,52 @@ class Child:
         self._documents[command["study_id"]] = command
 
     def evaluate(self, command: Mapping[str, Any], orders: Orders) -> None:
-        """Evaluate one trial and send its outcome."""
-        run: int = command["run"]
+        """Evaluate one trial, or several together, and send each outcome."""
         _write_output_to(command["log"])
-        try:
-            study = self._study(command["study_id"])
-            start = self._start(command)
-            assignment = self._assignment(command, study, start)
-        except (LoadError, SpaceError) as error:  # these messages are meant for people: no traceback
-            outcome: Outcome = Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
-        except Exception as error:
-            outcome = outcome_of_exception(error)
-        else:
-            self._pipe.send({"event": "started", "run": run})
-            report = ChildReport(self._pipe, run, orders, CheckpointWriter(self._place(command), command["attempt"]))
-            if start.note is not None and command["known"] is None:
+        begun: list[tuple[Mapping[str, Any], Assignment, ChildReport]] = []
+        for trial in command["trials"]:
+            try:
+                study = self._study(command["study_id"])
+                start = self._start(trial)
+                assignment = self._assignment(trial, study, start)
+            except (LoadError, SpaceError) as error:  # these messages are meant for people: no traceback
+                self._send(Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error))), trial)
+                continue
+            except Exception as error:
+                self._send(outcome_of_exception(error), trial)
+                continue
+            self._pipe.send({"event": "started", "run": trial["run"]})
+            writer = CheckpointWriter(self._place(trial), trial["attempt"])
+            report = ChildReport(self._pipe, trial["run"], orders, writer)
+            if start.note is not None and trial["known"] is None:
                 report.note(started_over=start.note)
-            outcome = call(study.evaluator, assignment, report, command["known"])
-        self._pipe.send({**message_of(outcome), "run": run})
+            begun.append((trial, assignment, report))
+        if len(begun) == 1:
+            ((trial, assignment, report),) = begun
+            self._send(call(study.evaluator, assignment, report, trial["known"]), trial)
+        elif begun:
+            trials, assignments, reports = zip(*begun, strict=True)
+            for index, outcome in call_many(study.evaluator, assignments, reports):
+                self._send(outcome, trials[index])
+
+    def _send(self, outcome: Outcome, trial: Mapping[str, Any]) -> None:
+        self._pipe.send({**message_of(outcome), "run": trial["run"]})
 
     def _place(self, command: Mapping[str, Any]) -> CheckpointPlace | None:
         root = command["checkpoints"]
         if root is None:
             return None
-        return CheckpointPlace(root=Path(root), study=command["study_uuid"], trial=command["trial"])
+        return CheckpointPlace(root=folder_named(root), study=command["study_uuid"], trial=command["trial"])
 
     def _start(self, command: Mapping[str, Any]) -> StartingPoint:
         root = command["checkpoints"]
         return starting_point(
-            None if root is None else Path(root),
+            None if root is None else folder_named(root),
             command["checkpoint"],
             command["checkpoint_digest"],
             command["start_step"],
             promoted_from=command["promoted_from"],
+            scratch=Path(command["scratch"]),
         )
 
     def _assignment(self, command: Mapping[str, Any], study: LoadedStudy, start: StartingPoint) -> Assignment:
@@ -172,6 +203,7 @@ class Child:
             metrics=study.metrics,
             budget=command["budget"],
             full_budget=command["full_budget"],
+            keep_end=command["keep_end"],
             seed=command["seed"],
             checkpoint=start.checkpoint,
             start_step=start.step,
@@ -221,11 +253,7 @@ def _listen(lines: Lines, tasks: queue.SimpleQueue[dict[str, Any]], orders: Orde
     """Read commands while the main thread evaluates; the end of the pipe ends this process and all it started."""
     while not lines.ended:
         for command in lines.read():
-            if command["do"] == "stop":
-                orders.stops = {command["run"]: command["reason"]}
-            elif command["do"] == "leave":
-                orders.leaving = {command["run"]}
-            else:
+            if not orders.heed(command):
                 tasks.put(command)
     os.killpg(0, signal.SIGKILL)
 

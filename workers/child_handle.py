@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,9 @@ class ChildHandle:
             return []
         return list(map(checked_event, self._lines.read())) if self._selector.select(seconds) else []
 
-    def begin(self, running: RunningTrial, scratch: str, log: Path) -> int:
-        """Order an evaluation; returns the number of this run."""
-        claimed, spec = running.claimed, running.spec
+    def begin(self, together: Sequence[RunningTrial], scratches: Sequence[str], log: Path) -> list[int]:
+        """Order an evaluation, or one of several trials of a study together; returns the number of each run."""
+        spec = together[0].spec
         if spec.study_id not in self._known:
             self.send(
                 {
@@ -150,32 +151,12 @@ class ChildHandle:
                 }
             )
             self._known.add(spec.study_id)
-        self._runs += 1
+        first = self._runs + 1
+        self._runs += len(together)
         self.is_idle = False
-        self.send(
-            {
-                "do": "evaluate",
-                "run": self._runs,
-                "study_id": spec.study_id,
-                "study": claimed.study,
-                "trial": claimed.number,
-                "attempt": claimed.attempt,
-                "architecture": claimed.architecture,
-                "budget": claimed.budget,
-                "full_budget": spec.full_budget,
-                "study_uuid": spec.uuid,
-                "checkpoints": None if running.place is None else str(running.place.root),
-                "checkpoint": claimed.checkpoint,
-                "checkpoint_digest": claimed.checkpoint_digest,
-                "start_step": claimed.start_step,
-                "promoted_from": claimed.promoted_from,
-                "seed": claimed.seed,
-                "known": claimed.known_metrics,
-                "scratch": scratch,
-                "log": str(log),
-            }
-        )
-        return self._runs
+        trials = [_order(run, *each) for run, each in enumerate(zip(together, scratches, strict=True), start=first)]
+        self.send({"do": "evaluate", "study_id": spec.study_id, "log": str(log), "trials": trials})
+        return [trial["run"] for trial in trials]
 
     def exit_status(self) -> int:
         """What the process ended with, a signal as its negative number; leaves nothing of it running."""
@@ -189,3 +170,27 @@ class ChildHandle:
         os.close(self._commands)
         os.close(self._events)
         self._boot_output.close()
+
+
+def _order(run: int, running: RunningTrial, scratch: str) -> dict[str, Any]:
+    """One trial of an order to evaluate."""
+    claimed, spec = running.claimed, running.spec
+    return {
+        "run": run,
+        "study": claimed.study,
+        "trial": claimed.number,
+        "attempt": claimed.attempt,
+        "architecture": claimed.architecture,
+        "budget": claimed.budget,
+        "full_budget": spec.full_budget,
+        "keep_end": running.keeps_end,
+        "study_uuid": spec.uuid,
+        "checkpoints": None if running.place is None else str(running.place.root),
+        "checkpoint": claimed.checkpoint,
+        "checkpoint_digest": claimed.checkpoint_digest,
+        "start_step": claimed.start_step,
+        "promoted_from": claimed.promoted_from,
+        "seed": claimed.seed,
+        "known": claimed.known_metrics,
+        "scratch": scratch,
+    }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from workers.calling import with_metrics_so_far
 from workers.child_handle import ChildHandle, ChildSettings, NotStarted
+from workers.group_watch import GroupWatch
 from workers.outcome import Failed, Interrupted, Outcome, clipped
 from workers.processes import has_exited
 from workers.protocol import FailureKind
 from workers.running import RunningTrial
 from workers.watch import Watch
+
+logger = logging.getLogger(__name__)
 
 
 def log_path(folder: Path, study: str, trial: int, attempt: int) -> Path:
@@ -44,6 +48,39 @@ class ChildProcess:
             except NotStarted as error:
                 return Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)), transient=True)
         return with_metrics_so_far(outcome, running.metrics_so_far())
+
+    def run_many(self, together: Sequence[RunningTrial]) -> Iterator[tuple[RunningTrial, Outcome]]:
+        """Evaluate several trials at once; see `Evaluation`.
+
+        Where their process dies or takes more than it may, those that are left are evaluated one after the other, each
+        held against the limits by itself.
+        """
+        left = list(together)
+        with ExitStack() as folders:
+            scratches = [folders.enter_context(self._scratch()) for _ in together]
+            log = self._log_path(together[0], scratches[0])
+            for running, scratch in zip(together[1:], scratches[1:], strict=True):
+                path = self._log_path(running, scratch)
+                path.write_text(f"evaluated together with trial {together[0].claimed.number}: see {log.name}\n")
+            try:
+                for running, outcome in self._run_together(together, list(map(str, scratches)), log):
+                    left.remove(running)
+                    yield running, with_metrics_so_far(outcome, running.metrics_so_far())
+            except NotStarted as error:
+                logger.warning("%s", error)
+        for running in left:
+            yield running, self.run(running)
+
+    def _run_together(
+        self, together: Sequence[RunningTrial], scratches: Sequence[str], log: Path
+    ) -> Iterator[tuple[RunningTrial, Outcome]]:
+        child = self._ready_child()
+        try:
+            yield from GroupWatch(child, together, self.settings, log).until_done(scratches)
+        finally:
+            # also when a person interrupts: whatever still runs has nobody to report to
+            if not child.is_idle or has_exited(child.process):
+                self._end()
 
     def _run_in_child(self, running: RunningTrial, scratch: Path, log: Path) -> Outcome:
         while True:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from search_spaces.architecture import Architecture
 from search_spaces.nodes import SpaceError
 from search_spaces.space import SearchSpace
-from workers.calling import GivenUp, OverTime, call, callee, with_metrics_so_far
+from workers.calling import GivenUp, OverTime, call, call_many, callee, with_metrics_so_far
 from workers.keeping import CheckpointWriter, starting_point
 from workers.outcome import Failed, Outcome, clipped
 from workers.protocol import Assignment, FailureKind
@@ -53,43 +54,63 @@ class InProcess:
 
     def run(self, running: RunningTrial) -> Outcome:
         """Evaluate a trial; see `Evaluation`."""
-        claimed, spec = running.claimed, running.spec
         report = DirectReport(running, self._clock)
+        with tempfile.TemporaryDirectory(prefix="nas-", ignore_cleanup_errors=True) as scratch:
+            try:
+                assignment = self._assignment(running, report, Path(scratch))
+            except SpaceError as error:
+                return Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
+            outcome = call(self._callee, assignment, report, running.claimed.known_metrics)
+        return _judged(outcome, running, report)
+
+    def run_many(self, together: Sequence[RunningTrial]) -> Iterator[tuple[RunningTrial, Outcome]]:
+        """Evaluate several trials at once; see `Evaluation`. Each one's time is that of all of them together."""
+        runnings, assignments, reports = [], [], []
+        with ExitStack() as folders:
+            for running in together:
+                report = DirectReport(running, self._clock, together=len(together))
+                scratch = tempfile.TemporaryDirectory(prefix="nas-", ignore_cleanup_errors=True)
+                try:
+                    assignments.append(self._assignment(running, report, Path(folders.enter_context(scratch))))
+                except SpaceError as error:
+                    yield running, Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
+                    continue
+                runnings.append(running)
+                reports.append(report)
+            for index, outcome in call_many(self._callee, assignments, reports):
+                yield runnings[index], _judged(outcome, runnings[index], reports[index])
+
+    def _assignment(self, running: RunningTrial, report: DirectReport, scratch: Path) -> Assignment:
+        claimed, spec = running.claimed, running.spec
+        space, architecture = self._space_of(running), Architecture.from_json(claimed.architecture)
         start = starting_point(
             None if running.place is None else running.place.root,
             claimed.checkpoint,
             claimed.checkpoint_digest,
             claimed.start_step,
             promoted_from=claimed.promoted_from,
+            scratch=scratch,
         )
         if start.note is not None and claimed.known_metrics is None:
             report.note(started_over=start.note)
-        try:
-            space, architecture = self._space_of(running), Architecture.from_json(claimed.architecture)
-        except SpaceError as error:
-            return Failed(kind=FailureKind.EXCEPTION, text=clipped(str(error)))
-        with tempfile.TemporaryDirectory(prefix="nas-", ignore_cleanup_errors=True) as scratch:
-            assignment = Assignment(
-                study=claimed.study,
-                trial=claimed.number,
-                attempt=claimed.attempt,
-                architecture=architecture,
-                space=space,
-                task=spec.task,
-                metrics=spec.metrics,
-                budget=claimed.budget,
-                full_budget=spec.full_budget,
-                seed=claimed.seed,
-                checkpoint=start.checkpoint,
-                start_step=start.step,
-                scratch=Path(scratch),
-                device=self._device,
-                allow=self._allow,
-            )
-            outcome = call(self._callee, assignment, report, claimed.known_metrics)
-        if report.is_over_time:
-            return Failed(kind=FailureKind.TIME_OUT, text=report.over_time_text)
-        return with_metrics_so_far(outcome, running.metrics_so_far())
+        return Assignment(
+            study=claimed.study,
+            trial=claimed.number,
+            attempt=claimed.attempt,
+            architecture=architecture,
+            space=space,
+            task=spec.task,
+            metrics=spec.metrics,
+            budget=claimed.budget,
+            full_budget=spec.full_budget,
+            keep_end=running.keeps_end,
+            seed=claimed.seed,
+            checkpoint=start.checkpoint,
+            start_step=start.step,
+            scratch=scratch,
+            device=self._device,
+            allow=self._allow,
+        )
 
     def close(self) -> None:
         """Nothing to free."""
@@ -106,10 +127,11 @@ class InProcess:
 
 
 class DirectReport:
-    """A `Report` that writes into the `RunningTrial`."""
+    """A `Report` that writes into the `RunningTrial`, one of so many that are evaluated `together`."""
 
-    def __init__(self, running: RunningTrial, clock: Callable[[], float]) -> None:
+    def __init__(self, running: RunningTrial, clock: Callable[[], float], *, together: int = 1) -> None:
         self._running = running
+        self._together = together
         self._clock = clock
         self._started = clock()
         self._writer = CheckpointWriter(running.place, running.claimed.attempt)
@@ -146,11 +168,18 @@ class DirectReport:
 
     @property
     def is_over_time(self) -> bool:
-        """Whether the study's time limit has passed."""
+        """Whether the study's time limit has passed, once for each of those evaluated together."""
         limit = self._running.spec.time_limit_seconds
-        return limit is not None and self._clock() - self._started > limit
+        return limit is not None and self._clock() - self._started > self._together * limit
 
     @property
     def over_time_text(self) -> str:
         """What is said of it."""
         return f"ran longer than the limit of {self._running.spec.time_limit_seconds:g} s"
+
+
+def _judged(outcome: Outcome, running: RunningTrial, report: DirectReport) -> Outcome:
+    """The outcome, unless it came too late."""
+    if report.is_over_time:
+        return Failed(kind=FailureKind.TIME_OUT, text=report.over_time_text)
+    return with_metrics_so_far(outcome, running.metrics_so_far())

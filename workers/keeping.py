@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.checkpoints import CheckpointPlace, SavedCheckpoint, UnusableCheckpoint, usable_checkpoint
+from workers.remote_folder import Folder
 from workers.running import checked_step
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,13 @@ class StartingPoint:
 
 
 def starting_point(
-    root: Path | None, key: str | None, digest: str | None, step: int, *, promoted_from: int | None = None
+    root: Folder | None,
+    key: str | None,
+    digest: str | None,
+    step: int,
+    *,
+    promoted_from: int | None = None,
+    scratch: Path | None = None,
 ) -> StartingPoint:
     """The recorded checkpoint if its file is there and the one that was recorded, else from scratch with a note.
 
@@ -36,13 +43,14 @@ def starting_point(
         digest: its recorded hash.
         step: it was made at.
         promoted_from: number of the trial that is continued; there should be a checkpoint then.
+        scratch: the attempt's own folder, into which a checkpoint from behind a URL is copied.
     """
     if key is None and promoted_from is not None:
         return StartingPoint(note=f"trial {promoted_from}, which this one continues, left no checkpoint")
     if key is None:
         return StartingPoint()
     try:
-        return StartingPoint(checkpoint=usable_checkpoint(root, key, digest), step=step)
+        return StartingPoint(checkpoint=usable_checkpoint(root, key, digest, into=scratch), step=step)
     except UnusableCheckpoint as error:
         logger.warning("starting from scratch: %s", error)
         return StartingPoint(note=str(error))

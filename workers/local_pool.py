@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +17,7 @@ from search_spaces.space import SearchSpace
 from workers.in_process import InProcess
 from workers.pool import GRACE_SECONDS, WorkerDied
 from workers.protocol import TrialQueue
+from workers.remote_folder import Folder
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class LocalPool:
         space: SearchSpace | None = None,
         device: str = "cpu",
         allow: tuple[str, ...] = (),
-        checkpoints: Path | None = None,
+        checkpoints: Folder | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"a pool needs at least 1 worker, got {workers}")

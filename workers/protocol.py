@@ -3,14 +3,24 @@
 Light: no torch, no SQL, no Ray. `nas.store` implements `TrialQueue`; tests implement it in memory.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
+
+Keep = Literal["last", "rungs", "best"]
+"""Which checkpoints of trials that have completed are kept.
+
+last: of each training the last one, while it may be gone on with.
+rungs: the end of every trial, as long as the study is there.
+best: as "last", and the end of the trials that are the best of those trained furthest.
+"""
+
+POLICIES: tuple[Keep, ...] = get_args(Keep)
 
 
 class FailureKind(StrEnum):
@@ -103,6 +113,19 @@ class StudySpec:
     report_seconds: float = 1.0
     #: how far a trial without a budget of its own is trained; None where the evaluator says so
     full_budget: float | None = None
+    #: which checkpoints of trials that have completed are kept
+    checkpoints: Keep = "last"
+
+    @property
+    def group(self) -> int:
+        """How many trials its evaluator takes at once, see `EvaluatorOfGroups`: its setting of this name, else 1."""
+        return group_size(self.evaluator)
+
+
+def group_size(evaluator: Mapping[str, Any]) -> int:
+    """The setting `group` of an evaluator's document; 1 where it has none."""
+    size = (evaluator.get("settings") or {}).get("group", 1)
+    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 1 else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +147,9 @@ class Assignment:
     #: a file for `workers.state_file.read_state`, to go on from, and the step it was made at; None for from scratch
     checkpoint: Path | None = None
     start_step: int = 0
-    #: an empty folder of this attempt's own, removed afterwards
+    #: whether the state at the end is kept as well, where nothing will go on from it: keep a checkpoint then
+    keep_end: bool = False
+    #: a folder of this attempt's own, empty unless `checkpoint` had to be copied there, removed afterwards
     scratch: Path
     #: a torch device string: "cpu", "cuda:0"
     device: str = "cpu"
@@ -186,6 +211,24 @@ class EvaluatorWithReuse(Evaluator, Protocol):
         ...
 
 
+class EvaluatorOfGroups(Evaluator, Protocol):
+    """An evaluator that evaluates several trials of one study quicker together than one after the other.
+
+    Its setting `group` says how many it wants at once; a worker claims up to so many. Each keeps its own lease,
+    measurements, failure and end.
+    """
+
+    def evaluate_many(
+        self, assignments: Sequence[Assignment], reports: Sequence[Report]
+    ) -> Iterable[tuple[int, Mapping[str, float] | BaseException]]:
+        """Yield the place of each assignment with its metrics, or with what ended it, as soon as it has ended.
+
+        Whatever a call of one trial's report raises, `BaseException` too, ends that trial alone: yield it and go on
+        with the others. What is left out, or not done when this raises, is evaluated by itself.
+        """
+        ...
+
+
 class EvaluatorWithCheck(Evaluator, Protocol):
     """An evaluator that can tell before a search starts that it cannot work."""
 
@@ -194,7 +237,18 @@ class EvaluatorWithCheck(Evaluator, Protocol):
         ...
 
 
+class EvaluatorOnDevice(Evaluator, Protocol):
+    """An evaluator that can tell before a search starts what cannot be measured on a device of this machine."""
+
+    def check_device(self, metrics: Sequence[str], device: str) -> None:
+        """Raise `ValueError`, saying what to do, if one of the study's metrics cannot be had on the workers' device."""
+        ...
+
+
 EvaluateFunction = Callable[[Assignment, Report], Mapping[str, float]]
+EvaluateManyFunction = Callable[
+    [Sequence[Assignment], Sequence[Report]], Iterable[tuple[int, Mapping[str, float] | BaseException]]
+]
 
 
 class TrialQueue(Protocol):

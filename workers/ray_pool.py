@@ -27,6 +27,7 @@ from workers.child_handle import ChildSettings
 from workers.pool import GRACE_SECONDS, PoolError, WorkerDied
 from workers.process_limits import ProcessLimits
 from workers.ray_worker import ActorSettings, WorkerActor
+from workers.remote_folder import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class RayPool:
         allow: Sequence[str] = (),
         import_paths: Sequence[str] | None = None,
         log_folder: Path | None = None,
-        checkpoints: Path | None = None,
+        checkpoints: Folder | None = None,
         limits: ProcessLimits | None = None,
         threads: int | None = None,
         batch: int = 16,
@@ -124,7 +125,7 @@ class RayPool:
             threads=max(1, threads),
             limits=limits or ProcessLimits(),
         )
-        self._checkpoints = None if checkpoints is None else checkpoints.absolute()
+        self._checkpoints = checkpoints.absolute() if isinstance(checkpoints, Path) else checkpoints
         self._batch = batch
         self._prefix = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._started = 0

@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +16,7 @@ from search_spaces.loading import load_object
 from workers.child_handle import ChildSettings
 from workers.child_process import ChildProcess
 from workers.pool import PoolError
+from workers.remote_folder import Folder
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ActorSettings:
     child: ChildSettings
     #: as for `Worker`
     batch: int
-    checkpoints: Path | None
+    checkpoints: Folder | None
 
 
 class WorkerActor:

@@ -9,12 +9,12 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from workers.checkpoints import CheckpointPlace, SavedCheckpoint
 from workers.outcome import finite, number, shown
 from workers.protocol import ClaimedTrial, Measurement, StudySpec
+from workers.remote_folder import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RunningTrial:
         spec: StudySpec,
         *,
         renewed: float,
-        checkpoints: Path | None = None,
+        checkpoints: Folder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.claimed = claimed
@@ -156,6 +156,11 @@ class RunningTrial:
         """Whether its training may be continued by a promoted trial once it is complete."""
         budget, full = self.claimed.budget, self.spec.full_budget
         return budget is not None and full is not None and budget < full
+
+    @property
+    def keeps_end(self) -> bool:
+        """Whether the checkpoint of its end is kept once it is complete."""
+        return self.may_go_on or self.spec.checkpoints != "last"
 
     @property
     def has_checkpoints(self) -> bool:

@@ -32,11 +32,14 @@ SENT_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGIN
 
 
 class Watch:
-    """One evaluation in a child, from its order to its outcome."""
+    """One evaluation in a child, from its order to its outcome; one of so many that are evaluated `together`."""
 
-    def __init__(self, child: ChildHandle, running: RunningTrial, settings: ChildSettings, log: Path) -> None:
+    def __init__(
+        self, child: ChildHandle, running: RunningTrial, settings: ChildSettings, log: Path, *, together: int = 1
+    ) -> None:
         self._child = child
         self._running = running
+        self._together = together
         self._settings = settings
         self._log = log
         self._began = time.monotonic()
@@ -55,28 +58,28 @@ class Watch:
     def until_done(self, scratch: str) -> Outcome:
         """Pass on what the evaluator reports until it ends, or has to be ended."""
         try:
-            run = self._child.begin(self._running, scratch, self._log)
+            (run,) = self._child.begin([self._running], [scratch], self._log)
         except BrokenPipeError:
-            return self._died()
+            return self.died()
         while True:
             _, outcome = self._hear(run, LOOK_SECONDS)
             if outcome is not None:
                 return outcome
             if has_exited(self._child.process):
-                return self._last_words(run) or self._died()
+                return self._last_words(run) or self.died()
             ended = self._limits(run)
             if ended is not None:
                 at_once = self._running.lost or self._has_too_many
                 kill_family(self._child.process, 0.0 if at_once else self._settings.grace_seconds)
                 return ended
-            self._pass_on_stop(run)
+            self.pass_on_stop(run)
 
     def _hear(self, run: int, seconds: float) -> tuple[int, Outcome | None]:
         """Heed the messages that come within `seconds`: how many, and the outcome if it is among them."""
         try:
             messages = self._child.receive(seconds)
             for message in messages:
-                if message.get("run") == run and (outcome := self._heed(message)) is not None:
+                if message.get("run") == run and (outcome := self.heed(message)) is not None:
                     self._child.is_idle = True
                     return len(messages), outcome
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # trial code can write there, too
@@ -84,7 +87,8 @@ class Watch:
             return 1, Failed(kind=FailureKind.EXCEPTION, text=self._with_log(said))
         return len(messages), None
 
-    def _heed(self, message: dict[str, Any]) -> Outcome | None:
+    def heed(self, message: dict[str, Any]) -> Outcome | None:
+        """Take a message about this evaluation; the outcome if it is one."""
         self._heard = True
         if message["event"] == "started":
             self._started = time.monotonic()
@@ -105,9 +109,11 @@ class Watch:
         if place is not None and place.owns(saved.key, self._running.claimed.attempt):
             self._running.saved(saved)
 
-    def _is_left(self, run: int) -> bool:
+    def is_left(self, run: int) -> bool:
         """Whether to wait no longer for an evaluation that was given up: it may still keep a checkpoint, if it can."""
         running = self._running
+        if not running.is_given_up and self._asked_to_leave is None:
+            return False
         if running.lost or not running.can_checkpoint:
             return True
         if self._asked_to_leave is None:
@@ -118,14 +124,21 @@ class Watch:
 
     def _limits(self, run: int) -> Outcome | None:
         """The outcome of an evaluation that has to be ended now, else None."""
-        now, spec = time.monotonic(), self._running.spec
-        if (self._running.is_given_up or self._asked_to_leave is not None) and self._is_left(run):
+        if self.is_left(run):
             return Interrupted()
+        exceeded = self.exceeded()
+        if exceeded is not None:
+            return exceeded
+        return Finished(metrics={}, stopped=self._running.stop_reason) if self.is_deaf else None
+
+    def exceeded(self) -> Failed | None:
+        """What is said of a process that takes more than it may; None if it does not."""
+        now, spec = time.monotonic(), self._running.spec
         if self._started is None:
             if now - self._began > self._settings.load_seconds:
                 said = f"importing the study's code took more than {self._settings.load_seconds:g} s"
                 return Failed(kind=FailureKind.TIME_OUT, text=self._with_log(said))
-        elif spec.time_limit_seconds is not None and now - self._started > spec.time_limit_seconds:
+        elif spec.time_limit_seconds is not None and now - self._started > self._together * spec.time_limit_seconds:
             said = f"ran longer than the limit of {spec.time_limit_seconds:g} s and was killed"
             return Failed(kind=FailureKind.TIME_OUT, text=self._with_log(said))
         if spec.memory_limit_bytes is not None and now - self._looked_at_memory >= LOOK_SECONDS:
@@ -143,11 +156,16 @@ class Watch:
                 self._has_too_many = True
                 said = f"started more than {most} processes and was killed"
                 return Failed(kind=FailureKind.EXCEPTION, text=self._with_log(said))
-        if self._asked_to_stop is not None and now - self._asked_to_stop > self._settings.stop_grace_seconds:
-            return Finished(metrics={}, stopped=self._running.stop_reason)
         return None
 
-    def _pass_on_stop(self, run: int) -> None:
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it has been asked to stop, and has not."""
+        asked = self._asked_to_stop
+        return asked is not None and time.monotonic() - asked > self._settings.stop_grace_seconds
+
+    def pass_on_stop(self, run: int) -> None:
+        """Ask it to stop, once, if its study wants that."""
         if self._asked_to_stop is None and self._running.stop_reason is not None:
             self._asked_to_stop = time.monotonic()
             with suppress(BrokenPipeError):  # then it is dead, and the next look sees that
@@ -160,7 +178,7 @@ class Watch:
             if outcome is not None or not heard:
                 return outcome
 
-    def _died(self) -> Failed | Interrupted:
+    def died(self) -> Failed | Interrupted:
         """Why a child that ended by itself did so, as far as can be told.
 
         A SIGKILL that we did not send counts as the kernel's for lack of memory if the kernel says it killed something

@@ -5,9 +5,11 @@ parent says             meaning
 ======================  ===========================================================================================
 ``settings``            first line: allow, import_paths, folder, device, limits
 ``study``               a study's constants: space, evaluator, task, metrics
-``evaluate``            begin run `run`; `known` metrics where the same computation has a result
+``evaluate``            begin the runs in `trials`, together if there are several; each has its `run`, and `known`
+                        metrics where the same computation has a result
 ``stop``                end run `run` early, for `reason`
 ``leave``               the worker leaves: end run `run` with its next checkpoint
+``drop``                nobody waits for run `run` any more: end it with its next report, the others go on
 ======================  ===========================================================================================
 
 ======================  ===========================================================================================

@@ -7,10 +7,9 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from workers.evaluation import Evaluation
@@ -18,6 +17,7 @@ from workers.heartbeat import Heartbeat, recording
 from workers.outcome import Failed, Finished, Interrupted, Outcome, outcome_of_result
 from workers.processes import this_process
 from workers.protocol import ClaimedTrial, Conflict, LeaseLost, StudySpec, TrialQueue
+from workers.remote_folder import Folder
 from workers.running import RunningTrial
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ BATCH_SECONDS = 0.1
 """A worker claims as many trials at once as it expects to evaluate in this time, at least one: claims are cheap beside
 trials of seconds, and what waits in one worker's hands is kept from the others (see `heartbeat.HOG_SECONDS`)."""
 
+GATHER_SECONDS = 0.3
+"""So long a worker waits for more, if less than a group was there: when one group ends, the next is just proposed."""
+
 REGISTER_SECONDS = 20.0
 """An idle worker makes itself known anew this often: so a search sees that there is somebody to propose for."""
 
@@ -48,6 +51,8 @@ FAREWELL_SECONDS = 8.0
 
 class Worker:
     """Takes trials from a queue and evaluates them, one after another, in the calling thread.
+
+    Where a study's evaluator takes groups (`StudySpec.group`), so many at once.
 
     Args:
         queue: where trials come from; the heartbeat's thread uses it too.
@@ -68,7 +73,7 @@ class Worker:
         name: str,
         device: str = "cpu",
         batch: int = 16,
-        checkpoints: Path | None = None,
+        checkpoints: Folder | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], bool] | None = None,
     ) -> None:
@@ -127,17 +132,34 @@ class Worker:
     def step(self) -> int:
         """Claim what is waiting and evaluate it; returns how many trials were claimed."""
         trials = self._claim()
-        for running in trials:
+        if trials and len(trials) < trials[0].spec.group:
+            trials = self._gather(trials)
+        for together in _groups(trials):
             began = self._clock()
-            try:
-                outcome = self._evaluate(running)
-            except Exception:
-                # an error of ours: not given back unharmed, for then it would come again for ever
-                self._forget(running)
-                raise
-            self._settle(running, outcome)
-            self._learn(self._clock() - began)
+            outcomes = self._evaluate(together)
+            while True:
+                try:
+                    ended = next(outcomes, None)
+                except Exception:
+                    # an error of ours: not given back unharmed, for then it would come again for ever
+                    for running in together:
+                        self._forget(running)
+                    raise
+                if ended is None:
+                    break
+                self._settle(*ended)
+            self._learn((self._clock() - began) / len(together))
         return len(trials)
+
+    def _gather(self, trials: Sequence[RunningTrial]) -> Sequence[RunningTrial]:
+        """Claim up to a whole group."""
+        group = trials[0].spec.group
+        for last in (False, True):
+            trials = [*trials, *self._claim(group - len(trials))]
+            if len(trials) >= group or last or self._stopping.is_set():
+                break
+            self._pause(GATHER_SECONDS)
+        return trials
 
     def stop(self) -> None:
         """End as soon as possible: what runs is interrupted and given back. From any thread; returns at once."""
@@ -159,9 +181,10 @@ class Worker:
                 logger.warning("worker %s leaves a queue that is away: %s", self.name, error)
         self._evaluation.close()
 
-    def _claim(self) -> Sequence[RunningTrial]:
+    def _claim(self, count: int | None = None) -> Sequence[RunningTrial]:
         typical = self._typical_seconds
-        count = 1 if typical is None else max(1, min(self._batch, int(BATCH_SECONDS / max(typical, 1e-6))))
+        if count is None:
+            count = 1 if typical is None else max(1, min(self._batch, int(BATCH_SECONDS / max(typical, 1e-6))))
         key = uuid.uuid4().hex  # a claim whose answer was lost is repeated under the same key
         sent = self._clock()
 
@@ -194,15 +217,22 @@ class Worker:
             self._specs[study_id] = found
         return self._specs[study_id]
 
-    def _evaluate(self, running: RunningTrial) -> Outcome:
-        if not running.begin():
-            return Interrupted()
-        if running.stop_reason is not None:
-            return Finished(metrics={}, stopped=running.stop_reason)
-        if running.claimed.known_metrics is not None:
-            running.attributes["same_computation_as"] = running.claimed.known_from
-        logger.debug("%s begins", running)
-        return self._evaluation.run(running)
+    def _evaluate(self, together: Sequence[RunningTrial]) -> Iterator[tuple[RunningTrial, Outcome]]:
+        begun = []
+        for running in together:
+            if not running.begin():
+                yield running, Interrupted()
+            elif running.stop_reason is not None:
+                yield running, Finished(metrics={}, stopped=running.stop_reason)
+            else:
+                begun.append(running)
+                if running.claimed.known_metrics is not None:
+                    running.attributes["same_computation_as"] = running.claimed.known_from
+                logger.debug("%s begins", running)
+        if len(begun) == 1:
+            yield begun[0], self._evaluation.run(begun[0])
+        elif begun:
+            yield from self._evaluation.run_many(begun)
 
     def _settle(self, running: RunningTrial, outcome: Outcome) -> None:
         """Write down how it ended, or give it back, or (if it is somebody else's) nothing."""
@@ -241,8 +271,8 @@ class Worker:
         self._queue.release(*running.fence)
 
     def _finish(self, running: RunningTrial, outcome: Finished) -> None:
-        goes_on = outcome.stopped is None and running.may_go_on
-        if goes_on and (checkpoint := running.unrecorded()) is not None:
+        is_kept = outcome.stopped is None and running.keeps_end
+        if is_kept and (checkpoint := running.unrecorded()) is not None:
             self._queue.checkpoint(*running.fence, **recording(checkpoint))
             running.recorded(checkpoint)
         self._queue.finish(
@@ -252,7 +282,7 @@ class Worker:
             attributes=dict(running.attributes),
             stopped=outcome.stopped,
         )
-        self._retire(running, keep_own=goes_on)
+        self._retire(running, keep_own=is_kept)
 
     def _fail(self, running: RunningTrial, outcome: Failed) -> None:
         waits = self._queue.fail(
@@ -266,11 +296,11 @@ class Worker:
         self._retire(running, waits=waits)
 
     def _retire(self, running: RunningTrial, *, keep_own: bool = False, waits: bool = False) -> None:
-        """Delete the checkpoints from which nothing starts any more.
+        """Delete the checkpoints from which nothing starts any more, and which the study does not keep otherwise.
 
         Args:
             running: the trial.
-            keep_own: it is complete, and a promoted one may continue it.
+            keep_own: it is complete, and its end is kept.
             waits: it is tried again: then from the start, or from the trial that it continues.
         """
         if running.place is None:
@@ -280,7 +310,7 @@ class Worker:
         continued = running.claimed.promoted_from
         # a result that was taken over left no checkpoint: what goes on from here goes on from the one before
         has_own = running.can_checkpoint or not keep_own
-        if continued is not None and has_own and not waits:
+        if continued is not None and has_own and not waits and running.spec.checkpoints == "last":
             replace(running.place, trial=continued).remove()
 
     def _deliver(self, running: RunningTrial, write: Callable[[], None]) -> None:
@@ -328,3 +358,18 @@ class Worker:
     def _about(self, seconds: float) -> float:
         """The same on average; many workers must not ask in step."""
         return seconds * self._jitter.uniform(0.5, 1.5)
+
+
+def _groups(trials: Sequence[RunningTrial]) -> Iterator[Sequence[RunningTrial]]:
+    """Those to be evaluated together: of one study, as many as its evaluator takes, none whose result is known."""
+    open_groups: dict[int, list[RunningTrial]] = {}
+    for running in trials:
+        size = running.spec.group
+        if size == 1 or running.claimed.known_metrics is not None:
+            yield [running]
+            continue
+        group = open_groups.setdefault(running.spec.study_id, [])
+        group.append(running)
+        if len(group) == size:
+            yield open_groups.pop(running.spec.study_id)
+    yield from open_groups.values()

@@ -18,6 +18,9 @@ class LogExpectedImprovement:
     """The logarithm of the expected improvement on the smallest posterior mean among known architectures.
 
     Source: Ament et al. 2023, "Unexpected Improvements to Expected Improvement for Bayesian Optimization".
+    Where a predictor sees losses through a warp, theirs is no normal distribution, and the expectation is the one that
+    the predictor itself knows (`predictors.predictor.WarpedPosterior`).
+
     Differs: the best is the smallest posterior mean, not the smallest loss that was measured, which under noise is
     mostly luck.
     """
@@ -30,5 +33,9 @@ class LogExpectedImprovement:
         """See `Acquisition.score`. Zeros while nothing feasible is known: then only limits tell candidates apart."""
         if not np.isfinite(outlook.best):
             return np.zeros(len(candidates))
+        exact = getattr(outlook.posteriors[0], "log_improvement", None)
+        if exact is not None:
+            improvement: FloatArray = exact(candidates, outlook.best)
+            return improvement
         mean, sd = outlook.belief(candidates)
         return log_expected_improvement(mean, sd, outlook.best)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from nas.cli import change, look, predictors, score, search, storage
+from nas.cli import change, latency, look, predictors, score, search, spaces, storage
 
 app = typer.Typer(
     name="nas",
@@ -20,12 +20,13 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(search.search, search.resume, search.worker),
     *(look.status, look.studies, look.trials, look.show, look.logs, look.best, look.pareto),
-    score.score,
+    *(score.score, spaces.spaces),
     *(change.export, change.pause, change.stop, change.delete),
 )
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(predictors.app)
+app.add_typer(latency.app)
 app.add_typer(storage.app)
 
 

@@ -9,7 +9,7 @@ from nas.cli.options import Allow, Folder, Name, Number, Storage
 
 
 def export(name: Name, trial: Number, to: Folder, storage: Storage = None, allow: Allow = None) -> None:
-    """Retrain a trial's network and write it as a folder that needs none of our packages.
+    """Write a trial's network, from its checkpoint or trained again, as a folder that needs none of our packages.
 
     The folder holds weights (safetensors), the architecture (JSON), ONNX, a plain-PyTorch model.py and where it came
     from. [bold]Example[/bold]: nas export demo 7 --to best/
@@ -18,7 +18,7 @@ def export(name: Name, trial: Number, to: Folder, storage: Storage = None, allow
     from nas.studies import open_study
 
     study = open_study(name, storage, allow=tuple(allow or ()))
-    typer.echo(f"training trial {trial} of {name!r} again", err=True)
+    typer.echo(f"trial {trial} of {name!r}: trained again, unless its checkpoint is kept", err=True)
     for path in export_trial(study, trial, to):
         typer.echo(str(path))
 

@@ -1,9 +1,13 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nas.settings import Part
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 Number = Annotated[int, typer.Argument(help="The trial's number.", min=0, show_default=False)]
@@ -35,3 +39,16 @@ TimeLimit = Annotated[
 Folder = Annotated[
     Path, typer.Option("--to", help="The folder to write; made if it does not exist.", show_default=False)
 ]
+
+
+def space_and_data(space: str, data: str, assignments: Sequence[str]) -> "tuple[Part, Part]":
+    """A space and a data set by name, with the settings that ``--set space.KEY=VALUE`` and ``data.KEY=VALUE`` give."""
+    from nas.settings import override, part
+
+    document: dict[str, Any] = {"space": space, "data": data}
+    for assignment in assignments:
+        override(document, assignment)
+    unknown = [key for key in document if key not in ("space", "data")]
+    if unknown:
+        raise ValueError(f"--set {unknown[0]}.…: only space.… and data.… can be set here")
+    return part(document["space"], "space"), part(document["data"], "data")

@@ -1,9 +1,6 @@
 """Commands about predictors: nas predictors list, compare."""
 
-import ast
 import math
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +19,10 @@ app = typer.Typer(name="predictors", help="Which predictors there are, and how g
 @app.command("list")
 def list_predictors(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
     """The predictors of ours: what `strategy.predictor` may name, beside 'module:object' of your own."""
-    from nas.catalogue import names, path_of
+    from nas.catalogue import described, names, path_of
     from nas.report.tables import print_records
 
-    records = [{"predictor": name, "what it is": _described(path_of("predictor", name))} for name in names("predictor")]
+    records = [{"predictor": name, "what it is": described(path_of("predictor", name))} for name in names("predictor")]
     print_records(records, as_json=as_json, as_csv=as_csv, empty="no predictors")
 
 
@@ -77,14 +74,6 @@ def compare(
         records = [{SHORT.get(key, key): value for key, value in record.items()} for record in records]
     print_records(records, as_json=False, as_csv=as_csv, empty="no predictors")
     typer.echo(f"{task.metric} of {len(task.losses)} trials, {task.folds} folds", err=True)
-
-
-def _described(path: str) -> str:
-    """The first line of a module's docstring. Read, not imported: together they load all our libraries."""
-    found = find_spec(path.partition(":")[0])
-    source = "" if found is None or found.origin is None else Path(found.origin).read_text()
-    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return first.partition(": ")[2] or first
 
 
 def _record(compared: "Compared") -> dict[str, Any]:

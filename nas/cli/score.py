@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.options import Allow, AsCsv, AsJson
+from nas.cli.options import Allow, AsCsv, AsJson, space_and_data
 
 if TYPE_CHECKING:
     from nas.scoring import ScoredArchitectures
 
 
 def score(
-    space: Annotated[str, typer.Option(help="nas_bench_201, residual_cnn, mlp, or module:object.", show_default=False)],
+    space: Annotated[str, typer.Option(help="A name (nas spaces) or module:object.", show_default=False)],
     data: Annotated[str, typer.Option(help="A data set's name or path.", show_default=False)],
     count: Annotated[int, typer.Option(help="Architectures to draw.", min=1)] = 100,
     proxies: Annotated[
@@ -44,7 +44,6 @@ def score(
     from nas.report.counting import counting
     from nas.report.tables import print_facts, print_records
     from nas.scoring import make_scorer, sample_networks, score_architectures
-    from nas.settings import override, part
     from nas.spec import allowed
     from predictors.zero_cost.catalogue import AZ_NAS, PROXIES, checked_names
     from search_spaces import load_space
@@ -55,14 +54,8 @@ def score(
     names = tuple(PROXIES) if proxies == "all" else AZ_NAS
     if proxies not in (None, "all"):
         names = checked_names([name.strip() for name in str(proxies).split(",")])
-    document: dict[str, Any] = {"space": space, "data": data}
-    for assignment in assignments or []:
-        override(document, assignment)
-    unknown = [key for key in document if key not in ("space", "data")]
-    if unknown:
-        raise ValueError(f"--set {unknown[0]}.…: only space.… and data.… can be set here")
+    spaces, sets = space_and_data(space, data, assignments or [])
     allow = list(allowed(tuple(allow or ())))
-    spaces, sets = part(document["space"], "space"), part(document["data"], "data")
     found_space = load_space(spaces.name, allow=allow, **spaces.settings)
     scorer = make_scorer(
         found_space,

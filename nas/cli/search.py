@@ -11,6 +11,7 @@ from nas.cli.options import Allow, GpusPerWorker, Name, RayAddress, Storage, Tim
 if TYPE_CHECKING:
     from nas.settings import StudySettings
     from nas.study import Study
+    from search_spaces import SearchSpace
 
 
 def search(
@@ -19,7 +20,8 @@ def search(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The study's name.", show_default=False)] = None,
     space: Annotated[
-        str | None, typer.Option(help="nas_bench_201, residual_cnn, mlp, or module:object.", show_default=False)
+        str | None,
+        typer.Option(help="nas_bench_201, mobile_cnn, mlp … (nas spaces), or module:object.", show_default=False),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data set's name or path.", show_default=False)] = None,
     metric: Annotated[
@@ -34,13 +36,25 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="From the least to the most a trial is trained: epochs:1:27.",
+            help="From the least to the most a trial is trained, for strategies that promote (asha, hyperband, bohb, …) "
+            "and --stopper asha: epochs:1:27.",
             metavar="NAME:LEAST:MOST[:FACTOR]",
             show_default=False,
         ),
     ] = None,
     stopper: Annotated[
-        str | None, typer.Option(help="Ends running trials that lead nowhere: median, asha.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Ends running trials that lead nowhere: median (worse than most), or asha (at each level of --budget "
+            "but for the best; for evaluators that keep no checkpoints, instead of --strategy asha).",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Which ones of completed trials to keep: last (to go on from), rungs (all), best.", show_default="last"
+        ),
     ] = None,
     confirm: Annotated[
         int | None,
@@ -88,6 +102,7 @@ def search(
 
     document = read_study_file(file) if file else {}
     given: dict[str, Any] = {"name": name, "seed": seed, "metrics": metric or None, "confirm": confirm}
+    given["checkpoints"] = checkpoints
     document |= {key: value for key, value in given.items() if value is not None}
     named = {"space": space, "data": data, "strategy": strategy, "evaluator": evaluator}
     named |= {"budget": budget, "stopper": stopper}
@@ -114,13 +129,15 @@ def search(
         override(document, f"stop.target.{assignment}")
     _explain_missing(document, file)
     settings = settings_from(document)
-    if dry_run:
-        _dry_run(settings, storage, workers, tuple(allow or ()))
-        return
+    from nas.evaluation import own_device
     from nas.preflight import check
+
+    made = check(settings, tuple(allow or ()), device=own_device(gpus_per_worker, ray_address))
+    if dry_run:
+        _dry_run(settings, made, storage, workers)
+        return
     from nas.studies import create_study_from
 
-    check(settings, tuple(allow or ()))
     study = create_study_from(settings, storage=storage, allow=tuple(allow or ()))
     _run(study, workers=workers, gpus_per_worker=gpus_per_worker, ray_address=ray_address)
 
@@ -245,17 +262,15 @@ def _run(study: "Study", **how: Any) -> None:
     )
 
 
-def _dry_run(settings: "StudySettings", storage: str | None, workers: int, allow: tuple[str, ...]) -> None:
+def _dry_run(settings: "StudySettings", space: "SearchSpace", storage: str | None, workers: int) -> None:
     """Print what a search would be, touching neither the storage nor Ray."""
     import numpy as np
 
-    from nas.preflight import check
     from nas.report.tables import print_facts
     from nas.spec import default_storage
     from nas.store import masked
     from search_spaces import sample, size
 
-    space = check(settings, allow)
     count = size(space)
     facts = {
         "study": settings.name,
@@ -269,6 +284,7 @@ def _dry_run(settings: "StudySettings", storage: str | None, workers: int, allow
         "confirm": settings.confirm or None,
         "evaluator": {"name": settings.evaluator.name, **settings.evaluator.settings},
         "budget": settings.budget.to_document() if settings.budget else None,
+        "checkpoints": settings.checkpoints,
         "stopper": {"name": settings.stopper.name, **settings.stopper.settings} if settings.stopper else None,
         "stop": settings.stop.to_document(),
         "limits": settings.limits.to_document(),

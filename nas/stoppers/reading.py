@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from nas.history import History
 from nas.stoppers.stopper import Stopper
-from nas.store import MeasurementRow, Store
+from nas.store import Store
 
 
 @dataclass(kw_only=True)
 class Reading:
-    """Reads what trials report, each measurement once, and asks the stopper about those that run."""
+    """Reads what trials report, all of them at once, and asks the stopper about those that said something new."""
 
     store: Store
     study_id: int
@@ -32,15 +32,19 @@ class Reading:
         return stopped
 
     def _read_news(self) -> set[int]:
-        """Take in what was reported since the last time; returns the trials it is of."""
-        finished, reported = self.history.finished, self.history.reported
-        rows: list[MeasurementRow] = []
-        if self._has_begun:
-            ended = finished.numbers[self._finished :].tolist()
-            running = [number for number, worker in self.history.holders.items() if worker is not None]
-            for number in (*ended, *running):
-                rows += self.store.measurements(self.study_id, number=number, beyond=reported.last_step(number))
-        else:
-            rows = self.store.measurements(self.study_id)
-        self._has_begun, self._finished = True, len(finished)
-        return reported.take_in(rows)
+        """Take in what was reported since the last time, with one query; returns the trials it is of."""
+        history = self.history
+        finished, reported = history.finished, history.reported
+        ended = finished.numbers[self._finished :].tolist()
+        first, self._finished = not self._has_begun, len(finished)
+        self._has_begun = True
+        if first:
+            return reported.take_in(self.store.measurements(self.study_id))
+        running = [number for number, worker in history.holders.items() if worker is not None]
+        if not ended and not running:
+            return set()
+        # the last step once more: some of its metrics may have come later than others
+        steps = {number: reported.last_step(number) for number in (*ended, *running)}
+        return reported.take_in(
+            self.store.measurements_since(self.study_id, [metric.name for metric in history.metrics], steps)
+        )

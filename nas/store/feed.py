@@ -1,10 +1,10 @@
 """Reading: what changed since a revision, single trials, and what belongs to them. Pages by key, never by offset."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select, text, tuple_
 
 from nas.curves import Measured
 from nas.curves import measured as columns_of
@@ -21,7 +21,7 @@ from nas.store.rows import (
     TrialRow,
     WorkerRow,
 )
-from nas.store.schema import attempts, attributes, events, leases, measurements, studies, trials, workers
+from nas.store.schema import attempts, attributes, checkpoints, events, leases, measurements, studies, trials, workers
 
 NUMBERS_AT_ONCE = 500
 
@@ -133,12 +133,8 @@ def measured(
     number: int | None,
     after: tuple[int, int, str, int] | None,
     limit: int | None,
-    beyond: int | None = None,
 ) -> list[MeasurementRow]:
-    """Measurements by (trial id, attempt, metric, step), of a study or one of its trials; after such a key.
-
-    Only of steps beyond one, where that is given.
-    """
+    """Measurements by (trial id, attempt, metric, step), of a study or one of its trials; after such a key."""
     query = (
         select(trials.c.number, *_measured, measurements.c.value, measurements.c.kind)
         .join(trials, trials.c.id == measurements.c.trial_id)
@@ -149,14 +145,69 @@ def measured(
         query = query.where(trials.c.number == number)
     if after is not None:
         query = query.where(tuple_(*_measured) > tuple_(*after))
-    if beyond is not None:
-        query = query.where(measurements.c.step > beyond)
     if limit is not None:
         query = query.limit(limit)
     return [
         MeasurementRow(number, trial_id, attempt, metric, step, KINDS[kind] if value is None else value)
         for number, trial_id, attempt, metric, step, value, kind in connection.execute(query)
     ]
+
+
+# CROSS JOIN keeps SQLite from another order: a few rows of an index for each trial that is asked about
+_since = """
+    SELECT trials.number, trials.id, measurements.attempt, measurements.metric, measurements.step, measurements.value,
+        measurements.kind
+    FROM {asked} AS asked CROSS JOIN trials CROSS JOIN {names} AS names CROSS JOIN measurements
+    WHERE trials.study_id = :study AND trials.number = {number} AND measurements.trial_id = trials.id
+        AND measurements.attempt = trials.attempt AND measurements.metric = {name} AND measurements.step >= {step}
+"""
+_since_sqlite = text(
+    _since.format(
+        asked="json_each(:numbers)",
+        names="json_each(:metrics)",
+        number="asked.value",
+        name="names.value",
+        step="json_extract(:steps, '$[' || asked.key || ']')",
+    )
+)
+_since_postgresql = text(
+    _since.format(
+        asked="unnest(CAST(:numbers AS bigint[]), CAST(:steps AS bigint[]))",
+        names="unnest(CAST(:metrics AS text[]))",
+        number="asked.number",
+        name="names.name",
+        step="asked.step",
+    )
+    .replace("AS asked", "AS asked (number, step)")
+    .replace("AS names", "AS names (name)")
+)
+
+
+def measured_since(
+    connection: Connection, study_id: int, metrics: Sequence[str], steps: Mapping[int, int]
+) -> list[MeasurementRow]:
+    """Measurements of these metrics by the last attempt of some trials, of each from a step on: number -> step."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    given: dict[str, list[Any]] = {"metrics": list(metrics), "numbers": list(steps), "steps": list(steps.values())}
+    bound = {name: json.dumps(values) if is_sqlite else values for name, values in given.items()}
+    statement = _since_sqlite if is_sqlite else _since_postgresql
+    return [
+        MeasurementRow(number, trial_id, attempt, metric, step, KINDS[kind] if value is None else value)
+        for number, trial_id, attempt, metric, step, value, kind in statements.tuples(
+            connection, statement, {"study": study_id, **bound}
+        )
+    ]
+
+
+def last_checkpoint(connection: Connection, trial_id: int) -> tuple[str, str, int] | None:
+    """(key, hash, step) of the last checkpoint that was recorded of a trial; None where there is none."""
+    query = (
+        select(checkpoints.c.key, checkpoints.c.hash, trials.c.checkpoint_step)
+        .join(trials, (trials.c.id == checkpoints.c.trial_id) & (trials.c.checkpoint == checkpoints.c.key))
+        .where(trials.c.id == trial_id)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row.key, row.hash, row.checkpoint_step)
 
 
 def attributes_of(connection: Connection, trial_id: int) -> dict[str, Any]:

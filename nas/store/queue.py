@@ -56,6 +56,7 @@ class Queue:
             beat_seconds=limits.beat_seconds,
             report_seconds=limits.report_seconds,
             full_budget=(facts.spec.get("budget") or {}).get("most"),
+            checkpoints=facts.spec.get("checkpoints") or "last",
         )
 
     def facts(self, study_id: int) -> tuple[str, Facts]:

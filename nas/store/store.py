@@ -319,17 +319,26 @@ class Store:
         number: int | None = None,
         after: tuple[int, int, str, int] | None = None,
         limit: int | None = None,
-        beyond: int | None = None,
     ) -> list[MeasurementRow]:
-        """Measurements by (trial id, attempt, metric, step) of a study or of one trial; `after` is such a key.
+        """Measurements by (trial id, attempt, metric, step) of a study or of one trial; `after` is such a key."""
+        return self._database.read(lambda connection: feed.measured(connection, study_id, number, after, limit))
 
-        Only of steps beyond one, where that is given.
+    def measurements_since(
+        self, study_id: int, metrics: Sequence[str], steps: Mapping[int, int]
+    ) -> list[MeasurementRow]:
+        """Measurements of these metrics by the last attempt of some trials, of each from a step on: number -> step.
+
+        One query, however many trials.
         """
-        return self._database.read(lambda connection: feed.measured(connection, study_id, number, after, limit, beyond))
+        return self._database.read(lambda connection: feed.measured_since(connection, study_id, metrics, steps))
 
     def measured(self, study_id: int) -> Measured:
         """All measurements of a study, as columns."""
         return self._database.read(lambda connection: feed.measured_columns(connection, study_id))
+
+    def last_checkpoint(self, trial_id: int) -> tuple[str, str, int] | None:
+        """(key, hash, step) of the last checkpoint that was recorded of a trial, whether it is still kept or not."""
+        return self._database.read(lambda connection: feed.last_checkpoint(connection, trial_id))
 
     def attributes(self, trial_id: int) -> dict[str, Any]:
         """A trial's attributes."""

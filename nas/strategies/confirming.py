@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.history import History
-from nas.proposed import Proposed
 from nas.recommended import beliefs, finalists
 from nas.settings import StopRules
 from nas.strategies.checks import at_least
@@ -36,6 +35,9 @@ class Confirming:
     measured least is repeated; so a finalist whose repeats disappoint makes room for the next one. Where all have been
     measured `REPEATS` + 1 times, the search goes on. A strategy that has nothing more to propose is followed by repeats
     as soon as all it proposed has finished.
+
+    In a study with a budget the repeats are trained to the full budget, whatever the finalists were: those trained
+    furthest are the first to be finalists, and where they are too few, the best of those trained less far are.
 
     A repeat that failed counts: it is not tried again. While fewer than `count` feasible trials have completed and
     others are pending, those are waited for: fewer proposals come than were asked for.
@@ -88,15 +90,14 @@ class Confirming:
         made = _repeats_made(history)
         repeats: list[Proposal] = []
         while numbers and len(repeats) < wanted:
-            trial = history.trial(min(numbers, key=lambda number: len(made[_known_as(history.trial(number))])))
-            done = made[_known_as(trial)]
+            number = min(numbers, key=lambda number: len(made[_repeated_as(history, number)]))
+            architecture, budget = history.trial(number).architecture, _repeated_as(history, number)[1]
+            done = made[_repeated_as(history, number)]
             if len(done) > REPEATS:
                 break
-            repeat = 1 + max(done)
+            repeat = 1 + max(done, default=0)
             done.add(repeat)
-            repeats.append(
-                Proposal(architecture=trial.architecture, budget=trial.budget, repeat=repeat, lineage=(trial.number,))
-            )
+            repeats.append(Proposal(architecture=architecture, budget=budget, repeat=repeat, lineage=(number,)))
         return repeats
 
     def _beliefs(self, history: History) -> Believed | None:
@@ -138,9 +139,12 @@ def _repeats_made(history: History) -> dict[tuple[str, float | None], set[int]]:
     for number in range(history.next_number):
         if number in history:
             trial = history.trial(number)
-            made[_known_as(trial)].add(trial.repeat)
+            made[trial.architecture_json, trial.budget].add(trial.repeat)
     return made
 
 
-def _known_as(trial: Proposed) -> tuple[str, float | None]:
-    return trial.architecture_json, trial.budget
+def _repeated_as(history: History, number: int) -> tuple[str, float | None]:
+    """The architecture and the budget with which a trial is repeated: its own, the full one where it has less."""
+    trial, full = history.trial(number), history.budget
+    is_less = full is not None and trial.budget is not None and trial.budget < full.most
+    return trial.architecture_json, full.most if full is not None and is_less else trial.budget

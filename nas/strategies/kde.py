@@ -13,7 +13,7 @@ from nas.history import History
 from nas.strategies.checks import at_least, within
 from nas.strategies.lessons import best_first
 from nas.strategies.untried import Untried
-from nas.trial import Proposal
+from nas.trial import Proposal, TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.encodings import Encoding
 from search_spaces.moves import to_unit
@@ -31,7 +31,7 @@ FLOOR = 1e-32
 
 @dataclass(frozen=True, kw_only=True)
 class Kde:
-    """Two kernel densities over the decisions, one of the best share of completed trials and one of the others.
+    """Two kernel densities over the decisions, one of the best share of the trials and one of the others.
 
     Candidates are drawn from the first one, its kernels widened; the one with the largest ratio of the densities is
     proposed. While there are not more than a few trials to learn from, and for a share of all proposals, the
@@ -44,7 +44,7 @@ class Kde:
         candidates: how many are drawn for a proposal.
         random: share of proposals that are random.
         widening: of the kernels' widths when candidates are drawn.
-        most: of more than so many completed trials, the youngest are learnt from.
+        most: of more than so many trials, the youngest are learnt from.
 
     Source: Falkner, Klein, Hutter 2018, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", section 4
     and appendix; the rule for the two sets is that of its implementation.
@@ -81,16 +81,17 @@ class Kde:
     def _densities(self, history: History) -> tuple[Density, Density] | None:
         """Of the good trials and of the others; None while there are too few."""
         finished = history.finished
-        positions = finished.completed[-self.most :]
+        positions = _learnt_from(history)[-self.most :]
+        completed = positions[finished.is_completed[positions]]
         least = len(history.space.decisions) + 1
         good = max(least, int(self.good * len(positions)))
-        if len(positions) < good + least:
+        if len(completed) < good or len(positions) < good + least:
             return None
-        key, newest = ("kde", repr(self)), int(finished.completed[-1])
+        key, newest = ("kde", repr(self)), int(positions[-1])
         if key not in history.cache or history.cache[key][0] != newest:
-            order = positions[best_first(history, positions)]
-            points = unit_points(history.space, [finished.architecture(position) for position in order.tolist()])
-            made = tuple(Density.of(history.space, part) for part in (points[:good], points[good:]))
+            order = completed[best_first(history, completed)]
+            others = np.concatenate([order[good:], positions[~finished.is_completed[positions]]])
+            made = tuple(Density.of(history.space, _points(history, part)) for part in (order[:good], others))
             history.cache[key] = (newest, made)
         found: tuple[Density, Density] = history.cache[key][1]
         return found
@@ -100,10 +101,10 @@ class Kde:
     ) -> Architecture | None:
         """The untried candidate with the largest ratio; None if none of them is untried."""
         good, others = densities
-        candidates = architectures_at(space, good.draw(self.candidates, self.widening, rng))
-        points = unit_points(space, candidates)
+        points = settled(space, good.draw(self.candidates, self.widening, rng))
         ratio = np.log(np.maximum(good.at(points), FLOOR)) - np.log(np.maximum(others.at(points), FLOOR))
-        ordered = (candidates[place] for place in np.argsort(-ratio, kind="stable").tolist())
+        best_first = points[np.argsort(-ratio, kind="stable")]
+        ordered = (architectures_at(space, point[np.newaxis])[0] for point in best_first)
         return next((architecture for architecture in ordered if architecture in untried), None)
 
 
@@ -148,18 +149,22 @@ class Density:
         """(c,) the density at candidates (c, d)."""
         from scipy.special import ndtr
 
-        product = np.ones((len(candidates), len(self.points)))
+        logs = np.zeros((len(candidates), len(self.points)))
         for column, count in enumerate(self.options.tolist()):
             here, there, width = candidates[:, column, None], self.points[None, :, column], self.widths[column]
             if count:
-                kernel = np.where(here == there, 1.0 - width, width / max(1, count - 1))
+                same, other = max(1.0 - width, FLOOR), max(width / max(1, count - 1), FLOOR)
+                kernel = np.where(here == there, math.log(same), math.log(other))
             else:
                 inside = ndtr((1.0 - there) / width) - ndtr(-there / width)
-                kernel = np.exp(-0.5 * ((here - there) / width) ** 2) / (math.sqrt(2 * math.pi) * width * inside)
-            told = ~(np.isnan(here) | np.isnan(there))
-            uniform = np.where(np.isnan(here), 1.0, 1.0 / count if count else 1.0)
-            product *= np.where(told, kernel, uniform)
-        density: FloatArray = product.mean(axis=1)
+                kernel = (here - there) / width
+                kernel *= -0.5 * kernel
+                kernel -= np.log(math.sqrt(2 * math.pi) * width * inside)
+            if np.isnan(candidates[:, column]).any() or np.isnan(self.points[:, column]).any():
+                uniform = np.where(np.isnan(here), 0.0, -math.log(count) if count else 0.0)
+                kernel = np.where(np.isnan(here) | np.isnan(there), uniform, kernel)
+            logs += kernel
+        density: FloatArray = np.exp(logs).mean(axis=1)
         return density
 
     def draw(self, count: int, widening: float, rng: np.random.Generator) -> FloatArray:
@@ -172,6 +177,21 @@ class Density:
             near = np.where(chance < width, anywhere, there) if options else _folded(there + width * noise)
             rows[:, column] = np.where(np.isnan(there), anywhere, near)
         return rows
+
+
+def _learnt_from(history: History) -> NDArray[np.int64]:
+    """Positions of the completed and the failed trials, in the order in which they ended."""
+    finished = history.finished
+    return np.flatnonzero(finished.is_completed | (finished.states == TrialState.FAILED))
+
+
+def _points(history: History, positions: NDArray[np.int64]) -> FloatArray:
+    """`unit_points` of finished trials; only those of new ones are worked out."""
+    known: dict[int, FloatArray] = history.cached(("kde", "points"), dict)
+    new = [position for position in positions.tolist() if position not in known]
+    points = unit_points(history.space, [history.finished.architecture(position) for position in new])
+    known.update(zip(new, points, strict=True))
+    return np.array([known[position] for position in positions.tolist()])
 
 
 def _folded(places: FloatArray) -> FloatArray:
@@ -190,6 +210,13 @@ def unit_points(space: SearchSpace, architectures: Sequence[Architecture]) -> Fl
                 is_number = isinstance(decision.domain, Integer | Float)
                 row[column] = to_unit(decision, value) if is_number else (decision.values or ()).index(value)
     return points
+
+
+def settled(space: SearchSpace, points: FloatArray) -> FloatArray:
+    """(n, d) `unit_points` of the architectures nearest to points (n, d)."""
+    if space.is_flat and not any(isinstance(decision.domain, Integer) for decision in space.decisions):
+        return points  # options are whole as they are drawn, and all is reached: nothing moves
+    return unit_points(space, architectures_at(space, points))
 
 
 def architectures_at(space: SearchSpace, points: FloatArray) -> list[Architecture]:

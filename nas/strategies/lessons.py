@@ -64,11 +64,7 @@ def lessons(history: History, most: int, warp: Warp) -> Lessons:
         warp: what to do with the losses; see `half_ranks`.
     """
     finished = history.finished
-    positions = finished.completed
-    budgets = finished.budgets[positions]
-    if len(positions):
-        own = np.isnan(budgets)
-        positions = positions[own if own.any() else budgets == budgets.max()]
+    positions = history.furthest
     order = best_first(history, positions)
     if len(positions) > most:
         best = order[: most // 2]
@@ -103,17 +99,23 @@ def half_ranks(losses: FloatArray) -> FloatArray:
 
     Source: Song et al. 2024, "The Vizier Gaussian Process Bandit Algorithm", section 3.2 (half-rank warping).
     """
-    median = float(np.median(losses))
-    better = losses[losses <= median]
-    width = float(np.sqrt(np.mean((better - median) ** 2)))
+    ordered = np.sort(losses)
+    median = 0.5 * ordered[(len(losses) - 1) // 2] + 0.5 * ordered[len(losses) // 2]  # halved first: no overflow
     above = losses > median
+    better = losses[~above]
+    # on a scale on which squares neither overflow nor vanish; a power of two, so that nothing is rounded
+    exponent = int(np.frexp(max(abs(median), np.abs(better).max()))[1])
+    centre = np.ldexp(median, -exponent)
+    width = float(np.sqrt(np.mean((np.ldexp(better, -exponent) - centre) ** 2)))
     if width == 0.0 or not above.any():
         return losses
     _, places = np.unique(losses, return_inverse=True)
     counts = np.bincount(places)
     quantiles = (np.cumsum(counts) - 0.5 * counts) / len(losses)  # of each distinct loss: the middle of its ties
     normal = NormalDist()
-    replaced = np.array([median + width * normal.inv_cdf(max(float(quantile), 0.5)) for quantile in quantiles])
+    replaced = np.array([centre + width * normal.inv_cdf(max(float(quantile), 0.5)) for quantile in quantiles])
+    with np.errstate(over="ignore"):  # what overflows lies above the loss itself, which is then kept
+        replaced = np.ldexp(replaced, exponent)
     # a loss of a large tie around the median keeps its place above it
     return np.where(above, np.minimum(replaced[places], losses), losses)
 

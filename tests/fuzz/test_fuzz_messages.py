@@ -71,7 +71,7 @@ def heed(event: dict[str, Any]) -> None:
     )
     running = RunningTrial(claimed, spec, renewed=0.0, checkpoints=None)
     child: Any = SimpleNamespace(process=None)
-    outcome = Watch(child, running, ChildSettings(), log=None)._heed(event)  # type: ignore[arg-type]
+    outcome = Watch(child, running, ChildSettings(), log=None).heed(event)  # type: ignore[arg-type]
     assert outcome is None or isinstance(outcome, Finished | Failed | Interrupted)
     for measurement in running.unsent():
         assert isinstance(measurement.value, float)

@@ -12,6 +12,7 @@ from nas.store import masked, open_store
 from nas.store.address import parse
 from nas.store.text import canonical
 from search_spaces import SearchSpace, load_space, sample
+from search_spaces.catalogue import CATALOGUE
 from tests.fuzz.hammer import hammer, refused_or_done
 from tests.fuzz.nasty import deep, mutated, plain, scalar, spoiled, text
 
@@ -166,7 +167,7 @@ def _within(url: str, at: int) -> bool:
     return start >= 0 and start < at < start + len(PASSWORD)
 
 
-DOCUMENTS = [load_space(name).to_document() for name in ("nas_bench_201", "mlp", "residual_cnn")]
+DOCUMENTS = [load_space(name).to_document() for name in CATALOGUE]
 
 
 def test_any_space_document_is_made_or_refused() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 import nas
 from nas.files import checkpoint_folder, log_folder, sweep_checkpoints
+from nas.preflight import check
+from nas.settings import settings_from
 from nas.store import open_store
 from search_spaces import Choice, SearchSpace
 
@@ -62,7 +64,7 @@ def test_checkpoints_of_trials_that_ended_unattended_are_swept(tmp_path: Path) -
     for name in ("0", "1", "99", "notes"):
         (folder / name).mkdir(parents=True)
     study.store.stop_trial(study.id, 0, "not wanted")
-    sweep_checkpoints(study.store, study.id, study.uuid)
+    sweep_checkpoints(checkpoint_folder(study.store), study.uuid, study.history)
     assert sorted(path.name for path in folder.iterdir() if path.name in ("0", "1")) == ["1"]
     assert (folder / "notes").is_dir()
     study.close()
@@ -74,6 +76,21 @@ def test_the_folder_of_checkpoints_can_be_named(tmp_path: Path, monkeypatch: pyt
         assert checkpoint_folder(store) == tmp_path / "studies.db.checkpoints"
         monkeypatch.setenv("NAS_CHECKPOINTS", "shared/checkpoints")
         assert checkpoint_folder(store) == tmp_path / "shared" / "checkpoints"
+
+
+def test_a_url_that_cannot_be_used_is_refused_before_a_study_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {"name": "s", "space": "mlp", "data": "iris", "metrics": "error"}
+    for url, said in (("nowhere://bucket", "no file system for 'nowhere'"), ("sftp://u:p@host/x", "password")):
+        monkeypatch.setenv("NAS_CHECKPOINTS", url)
+        with pytest.raises(ValueError, match=said):
+            check(settings_from(document))
+        with open_store(f"sqlite:///{tmp_path}/studies.db") as store, pytest.raises(ValueError, match=said):
+            checkpoint_folder(store)
+    monkeypatch.setenv("NAS_CHECKPOINTS", "memory://checkpoints")
+    with open_store(f"sqlite:///{tmp_path}/studies.db") as store:
+        assert str(checkpoint_folder(store)) == "memory://checkpoints"
 
 
 def test_on_a_server_the_folders_are_here_unless_named(

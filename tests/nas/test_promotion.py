@@ -4,16 +4,21 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nas
+from nas.export import _Silent, export_trial
 from nas.files import checkpoint_folder
 from nas.store import NewTrial
 from nas.trial import Proposal
 from search_spaces import canonical_key, sample
 from search_spaces.catalogue.mlp import mlp
+from workers.checkpoints import kept_trials
+from workers.protocol import Keep
 from workers.state_file import read_state
 
 SPACE = mlp(layers=2, widths=(8, 16), training=False)
@@ -21,12 +26,19 @@ BUDGET = "epochs:1:4"
 """Trials end at three epochs below, short of the full budget, so that their weights are kept to be compared."""
 
 
-def studied(folder: Path, name: str) -> nas.Study:
+def studied(folder: Path, name: str, checkpoints: Keep = "last") -> nas.Study:
     """A study with one trial of the architecture, and more to come."""
     storage = f"sqlite:///{folder / f'{name}.db'}"
     given = {"name": "training", "batch_size": 40, "schedule": "one_cycle"}
     return nas.create_study(
-        "s", space=SPACE, metrics=["loss", "error"], data="iris", evaluator=given, storage=storage, budget=BUDGET
+        "s",
+        space=SPACE,
+        metrics=["loss", "error"],
+        data="iris",
+        evaluator=given,
+        storage=storage,
+        budget=BUDGET,
+        checkpoints=checkpoints,
     )
 
 
@@ -144,3 +156,31 @@ def test_the_checkpoint_of_a_training_that_failed_further_on_is_deleted(tmp_path
     study.store.stop_trial(study.id, 1, "no more of it")  # while it waits: no worker is there to delete anything
     run(study, 2)
     assert not (folder / "0").exists()
+
+
+def test_an_exported_network_is_the_one_that_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is kept it is taken from there; where it is not, the training is repeated, to the same bits."""
+    exported, trained = {}, []
+
+    def exporting(network: torch.nn.Module, *_: object, provenance: dict[str, Any], **__: object) -> list[Path]:
+        exported[keep] = {name: tensor.tolist() for name, tensor in network.state_dict().items()}
+        assert provenance["metrics_of_this_training"] == provenance["metrics_of_the_trial"]
+        return []
+
+    def counting(self: _Silent, step: int, **metrics: float) -> bool:
+        trained.append((keep, step))
+        return False
+
+    monkeypatch.setattr("nas.export.export_network", exporting)
+    monkeypatch.setattr(_Silent, "__call__", counting)
+    for keep in ("best", "last"):
+        study = studied(tmp_path, keep, checkpoints=keep)
+        propose(study, 4)
+        run(study, 1)
+        assert kept_trials(checkpoint_folder(study.store), study.uuid) == ([0] if keep == "best" else [])
+        export_trial(study, 0, tmp_path / "exported")
+        if keep == "best":
+            kept = {name.removeprefix("network/"): values for name, values in weights(study, 0).items() if "/" in name}
+            assert exported[keep].items() <= kept.items()
+    assert exported["best"] == exported["last"]
+    assert trained == [("last", epoch) for epoch in (1, 2, 3, 4)]

@@ -1,10 +1,14 @@
 """Forests, boosted trees, networks over paths, and the stack of several."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
+from nas.acquisitions.normal import log_expected_improvement
 from predictors import GaussianProcess, GradientBoosting, PathEnsemble, RandomForest, Stacked
+from predictors.ensemble import unexplained
 from predictors.predictor import Belief
 from predictors.stacked import stacking_weights
 from predictors.structures import STRUCTURES
@@ -80,6 +84,43 @@ def test_networks_disagree_more_where_no_trial_was():
     posterior = PathEnsemble(LINE, hidden=(32,), decay=0.01).fit(trials, losses)
     near, far = posterior.predict([LINE.validate({"x": 0.2}), LINE.validate({"x": 1.0})]).variance
     assert far > 4.0 * near
+
+
+def test_what_functions_err_by_together_is_found_by_those_that_have_not_seen_a_trial():
+    rng = np.random.default_rng(0)
+    wanted, unseen = rng.normal(size=4000), rng.random((8, 4000)) < 0.4
+    together = wanted + 2.0 * rng.normal(size=4000)
+    assert unexplained(wanted, together + 0.1 * rng.normal(size=(8, 4000)), unseen) == pytest.approx(4.0, rel=0.1)
+    assert unexplained(wanted, wanted + 3.0 * rng.normal(size=(8, 4000)), unseen) == 0.0
+    assert unexplained(wanted, together[None] + np.zeros((8, 1)), np.zeros_like(unseen)) == 0.0
+
+
+def test_boosted_trees_doubt_as_much_as_they_err():
+    trials, asked = drawn(CELLS, 60), drawn(CELLS, 100, seed=1)
+    noise = np.random.default_rng(0).normal(size=160)
+    posterior = GradientBoosting(CELLS, trees=50).fit(trials, convolutions(trials) + noise[:60])
+    belief = posterior.predict(asked)
+    squares = (convolutions(asked) + noise[60:] - belief.mean) ** 2
+    assert 0.6 < np.mean(squares / belief.variance) < 1.6
+
+
+def test_the_improvement_by_trees_is_that_of_a_normal_loss_where_nothing_is_warped():
+    trials, asked = drawn(CELLS, 20), drawn(CELLS, 5, seed=1)
+    posterior = RandomForest(CELLS, trees=10, warp="none").fit(trials, convolutions(trials))
+    belief = posterior.predict(asked)
+    expected = log_expected_improvement(belief.mean, np.sqrt(belief.variance), -3.0)
+    np.testing.assert_allclose(posterior.log_improvement(asked, -3.0), expected, rtol=1e-9)
+
+
+def test_the_improvement_by_a_stack_is_that_of_its_draws():
+    trials, asked = drawn(LINE, 12), drawn(LINE, 4, seed=1)
+    losses = np.exp(10.0 * np.array([np.sin(5.0 * float(trial["x"])) for trial in trials]))
+    members = (GaussianProcess(LINE, warp="none"), Nonsense())
+    posterior = replace(Stacked(LINE, members=members).fit(trials, losses), weights=np.array([0.7, 0.3]))
+    best = float(np.sort(losses)[3])
+    drawn_losses = posterior.sample(asked, 200_000, np.random.default_rng(0))
+    expected = np.maximum(best - drawn_losses, 0.0).mean(axis=0)
+    np.testing.assert_allclose(np.exp(posterior.log_improvement(asked, best)), expected, rtol=0.03)
 
 
 def test_weights_are_those_of_the_largest_likelihood():

@@ -6,7 +6,7 @@ import pytest
 from nas import catalogue
 from predictors.features import BEYOND, DECISIONS_AND_PATHS, Beside, Decisions, Paths, Quantities, knowing
 from search_spaces.architecture import Architecture
-from search_spaces.catalogue import load_space
+from search_spaces.catalogue import CATALOGUE, load_space
 from search_spaces.catalogue.nas_bench_201 import from_ids, nas_bench_201
 from search_spaces.encodings import encode
 from search_spaces.moves import sample
@@ -39,7 +39,7 @@ def test_most_keeps_the_ways_that_most_trials_have_and_unknown_ones_are_left_out
         Paths(most=0)
 
 
-@pytest.mark.parametrize("name", ["nas_bench_201", "residual_cnn", "mlp"])
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_the_default_works_on_every_space_of_the_catalogue(name):
     space, rng = load_space(name), np.random.default_rng(0)
     trials, others = [[sample(space, rng) for _ in range(10)] for _ in range(2)]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from predictors.normal_tails import log_h
 from predictors.predictor import PredictorError
 from predictors.warping import LARGEST, check_warp, learn_warp
 
@@ -39,6 +40,27 @@ def test_beliefs_are_those_of_draws_brought_back(name, mean, deviation):
     draws = warp.inverse(mean + deviation * norm.ppf((np.arange(400_000) + 0.5) / 400_000))
     assert belief.mean[0] == pytest.approx(draws.mean(), rel=1e-2)
     assert belief.variance[0] == pytest.approx(draws.var(), rel=3e-2, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ranks", "none"])
+@pytest.mark.parametrize("best", [4.0, 5.5, 5.51, 6.2, 9.0, 50.0, 120.0])
+def test_the_improvement_is_that_of_draws_brought_back(name, best):
+    warp = learn_warp(name, LOSSES)
+    means, deviations = np.array([0.0, -1.9, 1.0, -1.7]), np.array([1.0, 0.3, 2.0, 0.0])
+    found = np.exp(warp.log_improvement(means, deviations**2, best))
+    draws = warp.inverse(means + deviations * norm.ppf((np.arange(400_000) + 0.5) / 400_000)[:, None])
+    np.testing.assert_allclose(found, np.maximum(best - draws, 0.0).mean(axis=0), rtol=1e-3, atol=1e-8)
+
+
+def test_far_from_all_hope_the_improvement_still_rises_with_the_belief():
+    warp = learn_warp("ranks", np.geomspace(1e-5, 1e5, 30))
+    means = np.array([3.0, 2.0, 1.0, 0.0, -1.0])
+    logs = warp.log_improvement(means, np.full(5, 1e-4), 1e-5)
+    assert np.isfinite(logs).all()
+    assert (np.diff(logs) > 0.0).all()
+    # below the best loss the warp is a line: there it is the improvement of a normal loss
+    line = log_h((warp.scores[0] - means) / 1e-2) + np.log(1e-2 * warp.slopes[0])
+    np.testing.assert_allclose(logs, line, rtol=1e-12)
 
 
 @given(st.lists(st.floats(-1e100, 1e100), min_size=2, max_size=20))

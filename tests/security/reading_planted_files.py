@@ -32,6 +32,8 @@ from search_spaces import Choice, Float, SearchSpace
 from workers.checkpoints import usable_checkpoint
 from workers.datasets import load_dataset
 from workers.evaluators.tables.table import read_table
+from workers.latency_predictor import read_predictor
+from workers.latency_table import LatencyTable
 from workers.protocol import Measurement
 from workers.state_file import read_state
 from workers.training.checkpoint import restore_training
@@ -126,6 +128,8 @@ def read_files(folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "checkpoint", lambda: restore_training(folder / "state.safetensors", torch.nn.Linear(1, 1))
     yield "checkpoint key", lambda: usable_checkpoint(folder, "../state.safetensors", None)
     yield "study file", lambda: read_study_file(folder / "study.toml")
+    yield "latency table", lambda: LatencyTable(folder / "raw.csv", torch.device("cpu"))
+    yield "latency predictor", lambda: read_predictor(folder / "raw.csv")
     yield "export", lambda: load_file(folder / "weights.safetensors")
 
 

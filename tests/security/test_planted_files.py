@@ -34,6 +34,6 @@ def test_planted_pickles_are_never_unpickled(tmp_path: Path) -> None:
         "packed.csv.gz",
     ):
         assert refused[name].startswith("DataError: "), refused[name]
-    for name in ("state", "checkpoint", "study file", "table objects.npz", "table raw.npz"):
+    for name in ("state", "checkpoint", "study file", "latency predictor", "table objects.npz", "table raw.npz"):
         assert refused[name].startswith(("ValueError: ", "TableError: ")), refused[name]
     assert "UnusableCheckpoint" in refused["checkpoint key"]

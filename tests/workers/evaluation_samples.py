@@ -212,3 +212,37 @@ class Scaled:
 
 
 not_an_evaluator = {"a": 1}
+
+
+class Together:
+    """Evaluates groups: says in which process and with how many others; `odd` names what one of them does."""
+
+    def __init__(self, *, group: int = 1, odd: str = "nothing", which: int = 1) -> None:
+        self.odd, self.which = odd, which
+
+    def evaluate(self, assignment: Assignment, report: Report) -> dict[str, float]:
+        report.note(pid=os.getpid(), together=1)
+        return {"error": float(assignment.trial)}
+
+    def evaluate_many(self, assignments: list[Assignment], reports: list[Report]):
+        left = dict(enumerate(assignments))
+        if self.odd == "breaks":
+            raise MemoryError("too many at once")
+        for step in range(1, 200 if self.odd == "stays" else 3):
+            time.sleep(0.01)
+            for index in list(left):
+                report, trial = reports[index], left[index].trial
+                try:
+                    report.note(pid=os.getpid(), together=len(assignments), scratch=str(left[index].scratch))
+                    if report(step, error=float(step)):
+                        yield index, {}
+                        del left[index]
+                    elif trial == self.which and self.odd == "fails":
+                        raise ArithmeticError("alone")
+                    elif trial == self.which and self.odd == "dies":
+                        os._exit(7)
+                except BaseException as error:
+                    del left[index]
+                    yield index, error
+        for index, assignment in left.items():
+            yield index, {"error": float(assignment.trial)}

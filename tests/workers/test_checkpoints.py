@@ -16,8 +16,12 @@ def place(tmp_path):
     return CheckpointPlace(root=tmp_path / "checkpoints", study=STUDY, trial=7)
 
 
+def folder(place):
+    return place.root / STUDY / "7"
+
+
 def files(place):
-    return sorted(path.name for path in place.folder.iterdir()) if place.folder.is_dir() else []
+    return sorted(path.name for path in folder(place).iterdir()) if folder(place).is_dir() else []
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
@@ -149,7 +153,7 @@ def test_a_folder_that_leads_elsewhere_is_not_written_to_nor_read(place, tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (place.root / STUDY).mkdir(parents=True)
-    place.folder.symlink_to(elsewhere)
+    folder(place).symlink_to(elsewhere)
     with pytest.raises(OSError, match="leads out of"):
         place.save(1, 1, 30, {"x": np.arange(4)})
     with pytest.raises(UnusableCheckpoint):
@@ -167,8 +171,8 @@ def test_only_what_was_made_before_is_deleted(place):
     kept = {}
     for attempt, count in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 1)]:
         kept[attempt, count] = place.save(attempt, count, 10 * count, {"x": np.arange(2)})
-    (place.folder / ("1-3-9.safetensors." + "0" * 16 + ".partial")).write_text("left by a kill")
-    (place.folder / "notes.txt").write_text("somebody's own")
+    (folder(place) / ("1-3-9.safetensors." + "0" * 16 + ".partial")).write_text("left by a kill")
+    (folder(place) / "notes.txt").write_text("somebody's own")
     place.remove_before(kept[2, 2].key)
     assert files(place) == ["2-2-20.safetensors", "2-3-30.safetensors", "3-1-10.safetensors", "notes.txt"]
     place.remove()

@@ -19,6 +19,7 @@ from workers.outcome import Failed, Finished, Interrupted
 from workers.process_limits import ProcessLimits
 from workers.processes import descendants, evaluation_environment
 from workers.protocol import FailureKind
+from workers.remote_folder import folder_named
 from workers.running import RunningTrial
 from workers.state_file import read_state
 from workers.worker import Worker
@@ -282,22 +283,24 @@ def left_while(running, begun, evaluation):
     return outcome
 
 
-def test_a_worker_that_leaves_takes_a_checkpoint_along(tmp_path):
+@pytest.mark.parametrize("where", ["{}", "local://{}"], ids=["folder", "url"])
+def test_a_worker_that_leaves_takes_a_checkpoint_along(where, tmp_path):
+    root = folder_named(where.format(tmp_path / "shared"))
     evaluation = ChildProcess(child_settings())
     task = {"to": 10**6, "seconds": 0.002}
     try:
-        running = trial_of("counts", checkpoints=tmp_path, task=task)
+        running = trial_of("counts", checkpoints=root, task=task)
         outcome = left_while(running, lambda: len(running.unsent()) > 20, evaluation)
         assert isinstance(outcome, Interrupted)
         assert evaluation.pid is not None, "nobody had to be killed"
         saved = running.unrecorded()
-        state = read_state(usable_checkpoint(tmp_path, saved.key, saved.digest))
+        state = read_state(usable_checkpoint(root, saved.key, saved.digest, into=tmp_path))
         assert state["at"] == saved.step == running.unsent()[-1].step
         assert state["array"].tolist() == [saved.step] * 3
 
         changes = {"attempt": 2, "checkpoint": saved.key, "checkpoint_digest": saved.digest, "start_step": saved.step}
         task = {"to": saved.step + 5}
-        again = trial_of("counts", checkpoints=tmp_path, task=task, claimed=changes, study_id=5)
+        again = trial_of("counts", checkpoints=root, task=task, claimed=changes, study_id=5)
         assert evaluation.run(again) == Finished(metrics={"error": saved.step + 5.0})
         assert [m.step for m in again.unsent()] == list(range(saved.step + 1, saved.step + 6))
     finally:

@@ -13,7 +13,7 @@ def test_goals_are_those_a_study_assumes():
 
 
 def test_each_kind_of_task_has_its_own_metrics():
-    both = {"loss", "parameters", "macs", "activation_bytes", "latency_ms", "training_seconds"}
+    both = {"loss", "parameters", "macs", "activation_bytes", "latency_ms", "energy_mj", "training_seconds"}
     assert set(available_metrics("classification")) == both | {"error", "accuracy"}
     assert set(available_metrics("regression")) == both | {"rmse", "r2"}
     assert set(available_metrics()) == set(METRICS)

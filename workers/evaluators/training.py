@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -17,15 +17,22 @@ from search_spaces.cost import cost
 from search_spaces.space import SearchSpace
 from workers.datasets.dataset import DataError, Dataset
 from workers.datasets.load import load_dataset
-from workers.measure import latency, peak_memory
+from workers.measure import peak_memory
+from workers.measuring import MeasuringSettings
 from workers.metrics import METRICS, check_metrics
 from workers.protocol import Assignment, Report
+from workers.state_file import read_state
 from workers.training.decisions import check_decisions, training_decisions
-from workers.training.loop import train
+from workers.training.grouped import Member, company, train_together
+from workers.training.loop import TrainingResult, train
+from workers.training.memory import check_memory
 from workers.training.seeding import derived_seed, seeded, threads
 from workers.training.settings import TrainingSettings
 
 COST_METRICS = frozenset({"parameters", "macs", "activation_bytes"})
+
+LARGEST_GROUP = 4096
+"""Of trials that one worker takes; each has a lease of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,32 +69,31 @@ class Periodic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingEvaluator(TrainingSettings):
-    """Trains networks; its fields are the training settings, and how latency is measured.
+class TrainingEvaluator(TrainingSettings, MeasuringSettings):
+    """Trains networks; its fields are the training settings, and how latency and energy are measured.
 
     The task says which data: ``{"data": name or path, "settings": {…}}`` as for `load_dataset`. What the space decides
     beside its network takes the place of the settings here. The study's full budget takes the place of `epochs`: a
     trial with a smaller one is the beginning of the same training. In a study without it, a trial's own budget does.
 
-    A loss that becomes NaN or infinite raises `workers.training.loop.NanLoss`, a FloatingPointError.
+    A loss that becomes NaN or infinite raises `workers.training.finite.NanLoss`, a FloatingPointError; a network that
+    would not fit in memory `workers.training.memory.WouldNotFit`, a MemoryError, before the device is touched.
     """
 
     checkpoint_seconds: float = 120.0
     """So much training may be lost with a worker: this often a checkpoint is kept. 0 keeps one after every step."""
-    latency_batch_size: int = 1
-    """Inputs per forward pass when latency is measured."""
-    latency_repeats: int = 30
-    """Forward passes whose median is taken."""
+    group: int = 1
+    """A worker takes up to so many trials at once, and trains those of multilayer perceptrons that have batch size and
+    optimiser in common together (see `workers.training.grouped`), each to the result that it has alone."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("latency_batch_size", "latency_repeats"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        TrainingSettings.__post_init__(self)
+        MeasuringSettings.__post_init__(self)
         interval = self.checkpoint_seconds
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < math.inf:
             raise ValueError(f"checkpoint_seconds must be a number of at least 0, got {interval!r}")
+        if isinstance(self.group, bool) or not isinstance(self.group, int) or not 1 <= self.group <= LARGEST_GROUP:
+            raise ValueError(f"group must be a whole number from 1 to {LARGEST_GROUP}, got {self.group!r}")
 
     def check(self, assignment: Assignment) -> None:
         """Load the data, hold metrics and decisions against it, and build the network."""
@@ -98,7 +104,7 @@ class TrainingEvaluator(TrainingSettings):
         dataset = _dataset(assignment)
         check_metrics(assignment.metrics, dataset.kind)
         self.check_space(assignment.space)
-        self.settings_for(assignment)
+        self.settings_for(assignment).check_task(dataset.kind, dataset.input_shape)
         _network(assignment, dataset)
 
     def evaluate(self, assignment: Assignment, report: Report) -> dict[str, float]:
@@ -118,6 +124,9 @@ class TrainingEvaluator(TrainingSettings):
         settings = self.settings_for(assignment)
         with threads(settings.threads):
             network = _network(assignment, dataset)
+            foretold = check_memory(network, dataset, settings, assignment.device)
+            if foretold is not None:
+                report.note(predicted_memory_bytes=foretold)
             measured = self._architecture_metrics(network, dataset, assignment, report)
             wanted = {*assignment.metrics, "loss"}
 
@@ -135,12 +144,102 @@ class TrainingEvaluator(TrainingSettings):
                     start=assignment.checkpoint,
                     keeper=Periodic(report=report, interval_seconds=self.checkpoint_seconds),
                     until=_epochs(assignment.budget),
+                    keep_end=assignment.keep_end,
                 )
         if peak.bytes is not None:
             report.note(peak_memory_bytes=peak.bytes)
+        if result.notes:
+            report.note(**result.notes)
         found = {**result.scores, **measured, "training_seconds": result.seconds}
         metrics = {name: float(found[name]) for name in assignment.metrics}
         return Fitted(network=network, dataset=dataset, metrics=metrics)
+
+    def evaluate_many(
+        self, assignments: Sequence[Assignment], reports: Sequence[Report]
+    ) -> Iterator[tuple[int, Mapping[str, float] | BaseException]]:
+        """Train those together that can be, the others one after the other; see `EvaluatorOfGroups`."""
+        groups: dict[object, list[int]] = {}
+        networks: dict[int, nn.Module] = {}
+        alone: list[int] = []
+        for index, assignment in enumerate(assignments):
+            try:
+                common, networks[index] = self._company(assignment)
+            except Exception:
+                common = None  # alone, where what is wrong is said of this trial only
+            (alone if common is None else groups.setdefault(common, [])).append(index)
+        for indices in groups.values():
+            if len(indices) == 1:
+                alone += indices
+                continue
+            members = [(index, assignments[index], networks[index], reports[index]) for index in indices]
+            yield from self._trained_together(members)
+        for index in alone:
+            try:
+                yield index, self.evaluate(assignments[index], reports[index])
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # a report may end its own trial with any
+                yield index, error
+
+    def _company(self, assignment: Assignment) -> tuple[object, nn.Module]:
+        """With whom a trial may be trained, see `company`, and its network; None for alone."""
+        check_metrics(assignment.metrics)
+        dataset = _dataset(assignment)
+        network, settings = _network(assignment, dataset), self.settings_for(assignment)
+        is_trained = not all(METRICS[name].of_architecture for name in assignment.metrics)
+        # what its training takes by itself can only be measured alone
+        if not is_trained or "training_seconds" in assignment.metrics:
+            return None, network
+        if assignment.checkpoint is not None and read_state(assignment.checkpoint).get("steps"):
+            return None, network  # it goes on from within an epoch
+        return company(network, settings, dataset, assignment.device), network
+
+    def _trained_together(
+        self, trials: Sequence[tuple[int, Assignment, nn.Module, Report]]
+    ) -> Iterator[tuple[int, Mapping[str, float] | BaseException]]:
+        dataset = _dataset(trials[0][1])
+        device, count = trials[0][1].device, self.settings_for(trials[0][1]).threads
+        members: list[Member] = []
+        which: list[tuple[int, Assignment, dict[str, float]]] = []
+        with threads(count):
+            for index, assignment, network, report in trials:
+                try:
+                    measured = self._architecture_metrics(network, dataset, assignment, report)
+                    report.note(trained_together=len(trials))
+                    members.append(self._member(assignment, dataset, network, report))
+                except (KeyboardInterrupt, GeneratorExit):
+                    raise
+                except BaseException as error:  # as above
+                    yield index, error
+                else:
+                    which.append((index, assignment, measured))
+            for place, result in train_together(members, dataset, device=device):
+                index, assignment, measured = which[place]
+                if not isinstance(result, TrainingResult):
+                    yield index, result
+                    continue
+                scored = {**result.scores, **measured}
+                yield index, {name: float(scored[name]) for name in assignment.metrics}
+
+    def _member(self, assignment: Assignment, dataset: Dataset, network: nn.Module, report: Report) -> Member:
+        check_metrics(assignment.metrics, dataset.kind)
+        settings = self.settings_for(assignment)
+        settings.check_task(dataset.kind, dataset.input_shape)
+        wanted = {*assignment.metrics, "loss"}
+
+        def after_epoch(epoch: int, scores: Mapping[str, float]) -> bool:
+            return report(epoch, **{name: value for name, value in scores.items() if name in wanted})
+
+        return Member(
+            network=network,
+            settings=settings,
+            seed=derived_seed(assignment.seed, 1),
+            report=after_epoch,
+            start=assignment.checkpoint,
+            keeper=Periodic(report=report, interval_seconds=self.checkpoint_seconds),
+            until=_epochs(assignment.budget),
+            keep_end=assignment.keep_end,
+        )
 
     def complete(self, assignment: Assignment, known: Mapping[str, float], report: Report) -> dict[str, float]:
         """Take the trained metrics from `known`; measure those that belong to the architecture itself."""
@@ -176,17 +275,8 @@ class TrainingEvaluator(TrainingSettings):
         if wanted & COST_METRICS:
             costs = cost(network, dataset.input_shape)
             found |= {name: float(getattr(costs, name)) for name in COST_METRICS}
-        if "latency_ms" in wanted:
-            timed = latency(
-                network,
-                dataset.input_shape,
-                device=assignment.device,
-                batch_size=self.latency_batch_size,
-                repeats=self.latency_repeats,
-            )
-            report.note(latency_device=timed.device_name, latency_batch_size=timed.batch_size)
-            found["latency_ms"] = timed.median_ms
-        return found
+        space, device = assignment.space.name, assignment.device
+        return found | self.device_metrics(network, space, dataset.input_shape, wanted, report, device)
 
 
 def _epochs(budget: float | None) -> int | None:

@@ -33,11 +33,14 @@ def register() -> bool:
 def implementations() -> Mapping[str, Callable[..., Any]]:
     """Operator of the namespace ``nas`` -> its CUDA implementation."""
     from workers.kernels.activation_overlap import activation_overlap
+    from workers.kernels.batched_mlp import batched_mlp, batched_mlp_backward
     from workers.kernels.depthwise_conv2d import depthwise_conv2d, depthwise_conv2d_backward
     from workers.kernels.sum_relu import sum_relu, sum_relu_backward
 
     return {
         "activation_overlap": activation_overlap,
+        "batched_mlp": batched_mlp,
+        "batched_mlp_backward": batched_mlp_backward,
         "depthwise_conv2d": depthwise_conv2d,
         "depthwise_conv2d_backward": depthwise_conv2d_backward,
         "sum_relu": sum_relu,

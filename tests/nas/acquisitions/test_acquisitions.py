@@ -1,6 +1,7 @@
 """Acquisitions on posteriors whose answers are known in closed form."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from nas.acquisitions.noisy_expected_improvement import NoisyExpectedImprovement
 from nas.acquisitions.parego import ParEgo, chebyshev
 from nas.acquisitions.probability_of_improvement import ProbabilityOfImprovement
 from nas.acquisitions.thompson import IndependentThompson, Thompson
+from predictors.gaussian_process import GaussianProcess
+from search_spaces.nodes import Float
+from search_spaces.space import SearchSpace
 from tests.nas.acquisitions.tabled import outlook, places, tabled
 
 
@@ -35,6 +39,23 @@ def test_expected_improvement_is_over_the_smallest_posterior_mean():
     scores = LogExpectedImprovement().score(outlook(BELIEF, known=[0, 1, 2]), places(3, 4, 5), rng())
     expected = [improvement(0.2 - mean, sd) for mean, sd in ((0.3, 0.2), (0.1, 1e-3), (0.9, 0.5))]
     np.testing.assert_allclose(np.exp(scores), expected, rtol=1e-9)
+
+
+def test_losses_that_differ_by_orders_of_magnitude_are_not_taken_to_be_normal():
+    space = SearchSpace({"x": Float(0.0, 1.0)}, name="line")
+    trials = [space.validate({"x": x}) for x in np.linspace(0.0, 1.0, 12).tolist()]
+    losses = np.exp(np.linspace(-12.0, 3.0, 12))
+    posterior = GaussianProcess(space).fit(trials, losses)
+    known = replace(outlook(BELIEF, known=[0]), posteriors=(posterior,), known=tuple(trials[:1]))
+    near, far = (space.validate({"x": x}) for x in (0.02, 0.8))
+    scores = LogExpectedImprovement().score(known, [near, far], rng())
+    draws = posterior.sample([near], 100_000, rng())
+    expected = np.maximum(known.best - draws, 0.0).mean()
+    assert np.exp(scores[0]) == pytest.approx(expected, rel=0.05)
+    assert scores[0] > scores[1]
+    # what a normal loss of the same moments would gain is mostly the width of what the losses may rise by
+    mean, sd = known.belief([near])
+    assert improvement(known.best - mean[0], sd[0]) > 3.0 * expected
 
 
 def test_an_infeasible_architecture_is_nothing_to_improve_on():

@@ -124,3 +124,16 @@ def test_a_search_ends_what_its_stopper_gives_up(tmp_path) -> None:
     assert stopped.error_kind.startswith("asha: place")
     assert stopped.metrics["error"] > min(trial.metrics["error"] for trial in study.trials if trial.metrics)
     assert nas.open_study("s", f"sqlite:///{tmp_path / 's.db'}").stopper == Asha()
+
+
+def test_what_decides_at_levels_of_a_budget_needs_one_and_there_is_only_one_that_does(tmp_path) -> None:
+    def create(**given):
+        return nas.create_study("s", space=LINE, metrics=["error"], storage=f"sqlite:///{tmp_path / 's.db'}", **given)
+
+    with pytest.raises(ValueError, match=r"stopper 'asha' needs to know .* --budget epochs:1:27"):
+        create(strategy="random_search", stopper="asha")
+    with pytest.raises(ValueError, match=r"strategy 'hyperband' needs to know .* --budget epochs:1:27"):
+        create(strategy="hyperband", stopper="median")
+    with pytest.raises(ValueError, match=r"stopper 'asha' would end trials at the levels .* or stopper 'median'"):
+        create(strategy="asha", stopper="asha", budget="epochs:1:9")
+    create(strategy="asha", stopper="median", budget="epochs:1:9").close()

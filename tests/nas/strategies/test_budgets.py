@@ -181,6 +181,20 @@ def test_any_strategy_may_propose_what_begins(strategy, inner) -> None:
     assert len(set(study.begun())) == len(study.begun())
 
 
+def test_a_model_proposes_what_begins_and_learns_from_one_level() -> None:
+    quick = {"name": "bayesian", "predictor": "tests.nas.strategies.small_process:SmallProcess", "initial": 4}
+    quick["candidates"] = {"name": "mutation_pool", "count": 10}
+    strategy = Asha(strategy=quick, enough=6).allowing(("tests",))
+    for study, history, proposal in searched(strategy, 40, workers=3):
+        assert proposal.budget in BUDGET.levels
+    assert len({row.budget for row in study.rows.values()}) >= 3
+    view = View.of(history, 6)
+    learnt = strategy.proposer.believed(view.history)
+    assert view.level > 0
+    assert learnt is not None
+    assert len(learnt.positions) == len(Rungs.of(history).rungs[view.level].positions)
+
+
 def test_the_view_is_one_row_for_each_training_with_its_result_at_the_highest_level_that_has_enough() -> None:
     enough, seen = 6, set()
     for study, history, _ in searched(Asha(strategy="regularized_evolution", enough=enough), 120):

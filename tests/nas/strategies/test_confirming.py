@@ -14,12 +14,23 @@ from nas.metric import Metric
 from nas.recommended import recommended
 from nas.repeats import averages
 from nas.settings import StopRules
+from nas.strategies.asha import Asha
 from nas.strategies.bayesian import Bayesian
 from nas.strategies.confirming import REPEATS, Confirming, confirming
+from nas.strategies.hyperband import Hyperband
 from predictors.predictor import PredictorError
 from search_spaces.architecture import Architecture
 from tests.nas.recomputed import proposed_again
-from tests.nas.strategies.simulated import CONDITIONAL, FLAT, Simulated, loss, mixed_outcome, search
+from tests.nas.strategies.simulated import (
+    CONDITIONAL,
+    FLAT,
+    FLOATS,
+    NINE_EPOCHS,
+    Simulated,
+    loss,
+    mixed_outcome,
+    search,
+)
 
 QUICK = {"predictor": "tests.nas.strategies.small_process:SmallProcess", "initial": 4}
 INNER: dict[str, dict[str, Any]] = {
@@ -246,3 +257,62 @@ def test_the_number_of_trials_must_be_known_and_enough():
     assert confirming(strategy, 3, StopRules(trials=12)) == Confirming(strategy=strategy, count=3, trials=12)
     with pytest.raises(ValueError, match="confirm"):
         replace(Confirming(strategy=strategy, count=3, trials=12), count=0)
+
+
+@dataclass(frozen=True)
+class Unbelieving:
+    """A strategy over budgets that believes in what was measured alone."""
+
+    strategy: Any
+
+    def propose(self, history: History, count: int, rng: np.random.Generator) -> Any:
+        return self.strategy.propose(history, count, rng)
+
+    def believed(self, history: History) -> None:
+        return None
+
+
+def over_budgets(strategy: Any, trials: int, count: int = 2) -> Simulated:
+    """A serial search with results that are better further on, all of a level worse than the worst of the next one."""
+    study = Simulated(FLOATS, budget=NINE_EPOCHS)
+    history, searcher = study.history(), Confirming(strategy=strategy, count=count, trials=trials)
+    while len(study.rows) < trials:
+        (proposal,) = searcher.propose(study.refresh(history), 1, study.rng())
+        (number,) = study.add([proposal], history.revision)
+        study.finish(number, metrics={"error": loss(proposal.architecture) + 100.0 / proposal.budget})
+    return study
+
+
+@pytest.mark.parametrize("strategy", [Asha(), Hyperband()], ids=["asha", "hyperband"])
+def test_finalists_of_a_search_over_budgets_are_measured_again_at_the_full_budget(strategy):
+    study = over_budgets(Unbelieving(strategy), 50)
+    full = [number for number, row in study.rows.items() if row.budget == 9 and not row.repeat]
+    assert len(full) > 2
+    repeats = [row for row in study.rows.values() if row.repeat]
+    assert [row.number for row in repeats] == [46, 47, 48, 49]
+    assert {(row.budget, row.promoted_from) for row in repeats} == {(9.0, None)}
+    assert [row.repeat for row in repeats] == [1, 1, 2, 2]
+    best = sorted(full, key=lambda number: loss(study.architecture(number)))[:2]
+    assert [json.loads(row.lineage)[0] for row in repeats] == [*best, *best]
+
+
+def test_the_model_that_believes_in_finalists_looks_at_the_full_budget():
+    study = over_budgets(Asha(), 26, count=1)
+    full = [number for number, row in study.rows.items() if row.budget == 9 and not row.repeat]
+    assert len(full) == 2
+    repeats = [row for row in study.rows.values() if row.repeat]
+    assert [(row.budget, row.repeat) for row in repeats] == [(9.0, 1), (9.0, 2)]
+    assert {json.loads(row.lineage)[0] for row in repeats} <= set(full)
+
+
+def test_where_too_few_reached_the_full_budget_the_best_below_it_are_trained_to_it():
+    study = over_budgets(Unbelieving(Asha(enough=10**6)), 12, count=3)
+    searched = [row for row in study.rows.values() if not row.repeat]
+    assert max(row.budget for row in searched) == 3
+    ranked = sorted(searched, key=lambda row: (-row.budget, loss(study.architecture(row.number))))
+    repeats = [row for row in study.rows.values() if row.repeat]
+    assert {row.budget for row in repeats} == {9.0}
+    assert json.loads(repeats[0].lineage) == [ranked[0].number]
+    asked = {row.architecture for row in repeats}
+    assert len(asked) == 3
+    assert sorted(row.repeat for row in repeats) == [1, 1, 1, 2, 2, 2]

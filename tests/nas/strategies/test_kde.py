@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from nas.strategies.kde import Density, Kde, architectures_at, unit_points
-from search_spaces import Choice, Float, Integer, SearchSpace
+from nas.history import History
+from nas.strategies.kde import Density, Kde, architectures_at, settled, unit_points
+from search_spaces import Architecture, Choice, Float, Integer, SearchSpace
 from search_spaces.moves import sample
 from tests.nas.strategies.simulated import CONDITIONAL, FLOATS, Simulated, search
 
@@ -72,3 +73,41 @@ def test_while_there_is_little_to_learn_from_it_is_random_search() -> None:
     search(study, Kde(), 9)  # four decisions: five good ones and five others are needed
     history = study.history()
     assert Kde().propose(history, 3, study.rng()) == RandomSearch().propose(history, 3, study.rng())
+
+
+@pytest.mark.parametrize("space", [FLOATS, CONDITIONAL, MIXED, SearchSpace({"x": Float(0.1, 10.0, log=True)})])
+def test_settled_points_are_those_of_the_nearest_architectures(space) -> None:
+    rng = np.random.default_rng(2)
+    drawn = Density.of(space, points_of(space, 20)).draw(50, 3.0, rng)
+    nearest = unit_points(space, architectures_at(space, drawn))
+    np.testing.assert_allclose(settled(space, drawn), nearest, atol=1e-9)
+
+
+def test_failed_trials_are_among_the_others_and_stopped_ones_teach_nothing() -> None:
+    from nas.strategies.random_search import RandomSearch
+
+    line = SearchSpace({"x": Float(0.0, 1.0)}, name="line")
+
+    def history(state: str) -> History:
+        study = Simulated(line)
+        for number, x in enumerate([0.2, 0.3, *np.linspace(0.5, 1.0, 10).tolist()]):
+            study.enqueue(Architecture({"x": x}))
+            study.finish(number, "completed" if x < 0.5 else state, {"error": x} if x < 0.5 else None)
+        return study.history()
+
+    rng = np.random.default_rng
+    learnt = Kde(random=0.0).propose(history("failed"), 40, rng(0))
+    assert np.mean([float(proposal.architecture["x"]) < 0.5 for proposal in learnt]) > 0.9
+    assert Kde(random=0.0).propose(history("stopped"), 40, rng(0)) == RandomSearch().propose(
+        history("stopped"), 40, rng(0)
+    )
+
+
+def test_what_it_knows_of_points_grows_with_the_history() -> None:
+    study = Simulated(MIXED)
+    search(study, Kde(), 14)
+    history = study.history()
+    Kde(random=0.0).propose(history, 1, study.rng())
+    search(study, Kde(), 20, lambda number: "failed" if number % 3 else "completed")
+    again = Kde(random=0.0).propose(study.refresh(history), 3, study.rng())
+    assert again == Kde(random=0.0).propose(study.history(), 3, study.rng())

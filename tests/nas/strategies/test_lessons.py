@@ -99,6 +99,19 @@ def test_half_ranks_keep_the_better_half_and_the_order(values):
     assert (warped <= losses).all()
 
 
+@pytest.mark.parametrize("size", [1e155, 1e-200, 8e307])
+def test_half_ranks_of_losses_of_any_size_are_those_of_their_multiples(size):
+    losses = np.random.default_rng(0).exponential(size=31)
+    losses *= 2.0 / losses.max()
+    assert (half_ranks(losses) != losses).sum() > 10
+    np.testing.assert_allclose(half_ranks(size * losses) / size, half_ranks(losses), rtol=1e-12)
+
+
+def test_one_enormous_loss_does_not_widen_the_others():
+    losses = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert half_ranks(np.append(losses, 1e300)).tolist() == half_ranks(np.append(losses, 1e3)).tolist()
+
+
 def test_half_ranks_make_a_normal_tail_of_a_hopeless_one():
     chance = np.random.default_rng(0)
     normal = chance.normal(size=4001)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from predictors.zero_cost.batch import Batch
 from search_spaces.build import build
 from search_spaces.catalogue.mlp import mlp
+from search_spaces.catalogue.mobile_cnn import mobile_cnn
 from search_spaces.catalogue.nas_bench_201 import from_ids, nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
 from search_spaces.moves import sample
@@ -59,6 +60,11 @@ def drawn_cnn() -> nn.Module:
     return build(space, sample(space, np.random.default_rng(3)), IMAGE, OUTPUTS)
 
 
+def drawn_mobile_cnn() -> nn.Module:
+    space = mobile_cnn(stages=1, blocks=2, widths=(4,), expansions=(2,), kernels=(3,), features=8)
+    return build(space, sample(space, np.random.default_rng(3)), IMAGE, OUTPUTS)
+
+
 def drawn_mlp(normalization: str = "batch") -> nn.Module:
     space = mlp(layers=3, widths=(8, 16), activations=("relu", "gelu"), normalizations=(normalization,), training=False)
     rng = np.random.default_rng(1)
@@ -70,6 +76,7 @@ def drawn_mlp(normalization: str = "batch") -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cell": (lambda: cell(3, 1, 2, 4, 0, 3), IMAGE),
     "residual_cnn": (drawn_cnn, IMAGE),
+    "mobile_cnn": (drawn_mobile_cnn, IMAGE),
     "mlp": (drawn_mlp, ROW),
     "recurrent": (Recurrent, STEPS),
     "functional": (Functional, IMAGE),

@@ -221,6 +221,27 @@ def test_the_interval_of_checkpoints_is_a_number(seconds):
         TrainingEvaluator(checkpoint_seconds=seconds)
 
 
+def test_what_cannot_fit_in_memory_is_not_begun():
+    report = Report()
+    with pytest.raises(MemoryError, match=r"training would take about .*: not begun"):
+        TrainingEvaluator(memory_bytes=100_000, batch_size=512).evaluate(assign(HIDDEN, "error"), report)
+    assert report.steps == []
+    TrainingEvaluator(epochs=1, memory_bytes=10**9).evaluate(assign(HIDDEN, "error"), report)
+    assert 10_000 < report.notes["predicted_memory_bytes"] < 10**9
+
+
+def test_a_setting_for_images_is_refused_for_a_table_before_the_search():
+    with pytest.raises(ValueError, match=r"crop is for images .* got crop=2 for inputs of shape \(13,\)"):
+        TrainingEvaluator(crop=2).check(assign(PLAIN, "error", data="wine"))
+    TrainingEvaluator(crop=2).check(assign(PLAIN, "error"))
+
+
+def test_the_learning_rate_of_a_network_is_noted():
+    report = Report()
+    TrainingEvaluator(epochs=1, base_depth=2).evaluate(assign(HIDDEN, "error"), report)
+    assert report.notes["learning_rate"] == pytest.approx(0.02)  # two layers, and the space decides the rate
+
+
 def test_what_belongs_to_the_architecture_is_measured_without_training():
     report = Report()
     found = TrainingEvaluator(epochs=10**9).evaluate(assign(HIDDEN, "macs", "parameters"), report)

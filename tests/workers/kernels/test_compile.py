@@ -16,6 +16,8 @@ DEPTHWISE = ("ELEMENT", "KERNEL", "STRIDE", "TILE", "CHANNELS")
 PROGRAMS = [
     Program("activation_overlap", (("ELEMENT", "bfloat16"), ("BITS", 1), ("WIDE", 1))),
     Program("activation_overlap", (("ELEMENT", "float"), ("BITS", 0), ("WIDE", 0))),
+    Program("batched_mlp", (("ELEMENT", "bfloat16"),)),
+    Program("batched_mlp", (("ELEMENT", "double"),)),
     Program("depthwise_conv2d", tuple(zip(DEPTHWISE, ("bfloat16", 3, 1, 8, 2), strict=True))),
     Program("depthwise_conv2d", tuple(zip(DEPTHWISE, ("float", 5, 2, 4, 1), strict=True))),
     Program("sum_relu", (("ELEMENT", "float16"), ("COUNT", 2), ("KEEP", 1))),
@@ -105,6 +107,7 @@ def test_without_a_gpu_nothing_is_registered_and_without_a_compiler_one_line_say
 
 def test_kernels_are_registered_for_operators_that_lower_floors_declare() -> None:
     import predictors.zero_cost.activation_overlap  # noqa: F401
+    import search_spaces.operations.batched_mlp
     import search_spaces.operations.depthwise
     import search_spaces.operations.sum_relu  # noqa: F401
 
