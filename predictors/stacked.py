@@ -155,7 +155,9 @@ class StackedPosterior:
             self.warp.log_improvement(mean, variance, best)
             for mean, variance in zip(*self._told(architectures), strict=True)
         ]
-        found: FloatArray = logsumexp(told, axis=0, b=self.weights[:, None])
+        with np.errstate(divide="ignore"):  # a weight may be 0; as factors of logsumexp tiny ones overflow
+            shares = np.log(self.weights)[:, None]
+        found: FloatArray = logsumexp(shares + np.stack(told), axis=0)
         return found
 
     def _told(self, architectures: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:

@@ -55,7 +55,7 @@ class ChildProcess:
         Where their process dies or takes more than it may, those that are left are evaluated one after the other, each
         held against the limits by itself.
         """
-        left = list(together)
+        left, ran_out = list(together), False
         with ExitStack() as folders:
             scratches = [folders.enter_context(self._scratch()) for _ in together]
             log = self._log_path(together[0], scratches[0])
@@ -65,9 +65,12 @@ class ChildProcess:
             try:
                 for running, outcome in self._run_together(together, list(map(str, scratches)), log):
                     left.remove(running)
+                    ran_out |= _ran_out(outcome)
                     yield running, with_metrics_so_far(outcome, running.metrics_so_far())
             except NotStarted as error:
                 logger.warning("%s", error)
+        if ran_out:
+            self._end()
         for running in left:
             yield running, self.run(running)
 
@@ -96,7 +99,7 @@ class ChildProcess:
                     self._end()
             if watch.died_unheard and has_served:
                 continue  # it died while it was idle: that is no fault of this trial
-            if isinstance(outcome, Failed) and outcome.kind is FailureKind.OUT_OF_MEMORY:
+            if _ran_out(outcome):
                 self._end()  # what is left of a process that ran out is fragmented: start afresh
             return outcome
 
@@ -136,3 +139,7 @@ class ChildProcess:
         path = log_path(self.settings.log_folder, running.spec.uuid, claimed.number, claimed.attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _ran_out(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and outcome.kind is FailureKind.OUT_OF_MEMORY

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,41 @@ def test_workers_that_finish_at_once_are_served_by_one_batch(tmp_path):
     proposed = [event.note for event in study.store.events(study.id) if event.to_state == "waiting"]
     assert proposed == ["proposed trials 0 to 149", "proposed trials 150 to 299", "proposed trials 300 to 449"]
     assert len({trial.architecture for trial in study.trials}) == 450
+    study.close()
+
+
+def test_for_workers_that_take_groups_a_group_is_proposed_for_each(tmp_path):
+    study = a_study(f"sqlite:///{tmp_path / 'toy.db'}")
+    controller = a_controller(study, NoWorkers(2))
+    controller.group = 4
+    controller.one_round()
+    controller.refresh()
+    assert study.counts()["waiting"] == 8
+    claimed = study.store.queue.claim("mine", 4, claim_key="k")
+    controller.one_round()
+    assert len(claimed) == study.counts()["running"] == study.counts()["waiting"] == 4
+    study.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Notes with how many others a trial was evaluated."""
+
+    group: int = 1
+
+    def evaluate(self, assignment, report):
+        raise AssertionError("not one by one")
+
+    def evaluate_many(self, assignments, reports):
+        for place, (assignment, report) in enumerate(zip(assignments, reports, strict=True)):
+            report.note(together=len(assignments))
+            yield place, evaluate(assignment, report)
+
+
+def test_a_study_whose_evaluator_takes_groups_is_searched_by_groups(tmp_path):
+    study = a_study(f"sqlite:///{tmp_path / 'toy.db'}", evaluator=Groups(group=5))
+    study.run(evaluator=Groups(group=5), trials=10, pool="local")
+    assert [study.store.attributes(trial.id)["together"] for trial in study.trials] == [5] * 10
     study.close()
 
 

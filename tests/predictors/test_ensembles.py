@@ -121,6 +121,10 @@ def test_the_improvement_by_a_stack_is_that_of_its_draws():
     drawn_losses = posterior.sample(asked, 200_000, np.random.default_rng(0))
     expected = np.maximum(best - drawn_losses, 0.0).mean(axis=0)
     np.testing.assert_allclose(np.exp(posterior.log_improvement(asked, best)), expected, rtol=0.03)
+    # a member that weighs as good as nothing, or nothing, changes nothing
+    alone = replace(posterior, weights=np.array([1.0, 0.0])).log_improvement(asked, best)
+    beside = replace(posterior, weights=np.array([1.0, 1e-320])).log_improvement(asked, best)
+    np.testing.assert_allclose(beside, alone, rtol=1e-9)
 
 
 def test_weights_are_those_of_the_largest_likelihood():

@@ -269,6 +269,21 @@ def test_on_a_gpu_those_with_dropout_are_trained_alone(classes):
         assert (company(network, SETTINGS, classes, "cuda") is not None) == found
 
 
+def test_through_the_operator_that_a_gpu_has_a_kernel_for_the_training_is_the_same(classes, monkeypatch):
+    settings, used = settings_of(6), []
+    logs, results = together(networks(classes, 6), classes, settings)
+
+    def operator(x, weight, bias, grouping):
+        used.append(grouping)
+        return torch.ops.nas.batched_mlp(x, weight, bias, grouping.table(x.device), grouping.rows, *grouping.widest)
+
+    monkeypatch.setattr("workers.training.grouped_network.grouped_linear", operator)
+    others, known = together(networks(classes, 6), classes, settings)
+    assert used
+    for place in range(6):
+        assert_same(logs[place], others[place], results[place], known[place])
+
+
 @pytest.mark.cuda
 def test_on_a_gpu_too_candidates_become_what_each_becomes_alone(classes):
     if not torch.cuda.is_available():
