@@ -14,10 +14,14 @@ logger = logging.getLogger(__name__)
 
 @cache
 def register() -> bool:
-    """Register every implementation, if there is a GPU and a compiler; says whether they are. Once per process."""
+    """Register every implementation that does here what its reference does; says whether all are. Once per process.
+
+    Without a GPU none is, and without a compiler none; the log says so.
+    """
     if not torch.cuda.is_available():
         return False
     from workers.kernels.compile import CompilerMissing, Program, machine_code
+    from workers.kernels.self_check import deviations
 
     major, minor = torch.cuda.get_device_capability()
     try:
@@ -25,9 +29,14 @@ def register() -> bool:
     except CompilerMissing as missing:
         logger.warning("PyTorch's own operations in place of CUDA kernels: %s", missing)
         return False
-    for name, implementation in implementations().items():
-        _LIBRARY.impl(name, implementation, "CUDA")  # type: ignore[no-untyped-call]
-    return True
+    kernels = implementations()
+    wrong = deviations(kernels, torch.device("cuda", torch.cuda.current_device()))
+    for name, implementation in kernels.items():
+        if name in wrong:
+            logger.error("the CUDA kernel of nas::%s is wrong on this GPU and not used: %s", name, wrong[name])
+        else:
+            _LIBRARY.impl(name, implementation, "CUDA")  # type: ignore[no-untyped-call]
+    return not wrong
 
 
 def implementations() -> Mapping[str, Callable[..., Any]]:
