@@ -115,7 +115,7 @@ def made_lab(folder: Path, url: str) -> Iterator[Lab]:
         process.communicate()
 
 
-def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
