@@ -36,8 +36,8 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="From the least to the most a trial is trained, for strategies that promote (asha, hyperband, bohb, …) "
-            "and --stopper asha: epochs:1:27.",
+            help="From the least to the most a trial is trained, for strategies that promote (asha, hyperband, bohb, …)"
+            " and --stopper asha: epochs:1:27.",
             metavar="NAME:LEAST:MOST[:FACTOR]",
             show_default=False,
         ),

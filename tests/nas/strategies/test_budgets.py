@@ -185,8 +185,9 @@ def test_a_model_proposes_what_begins_and_learns_from_one_level() -> None:
     quick = {"name": "bayesian", "predictor": "tests.nas.strategies.small_process:SmallProcess", "initial": 4}
     quick["candidates"] = {"name": "mutation_pool", "count": 10}
     strategy = Asha(strategy=quick, enough=6).allowing(("tests",))
-    for study, history, proposal in searched(strategy, 40, workers=3):
-        assert proposal.budget in BUDGET.levels
+    steps = list(searched(strategy, 40, workers=3))
+    assert all(proposal.budget in BUDGET.levels for _, _, proposal in steps)
+    study, history, _ = steps[-1]
     assert len({row.budget for row in study.rows.values()}) >= 3
     view = View.of(history, 6)
     learnt = strategy.proposer.believed(view.history)
