@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def best(history: History) -> int | None:
     """The number of the feasible completed trial with the best first metric; None while there is none.
 
-    Only those that were trained furthest compare. Of an architecture that was measured several times the mean counts, and
-    its first trial is named.
+    Only those that were trained furthest compare. Of an architecture that was measured several times the mean counts,
+    and its first trial is named.
     """
     measured = averages(history)
     feasible = np.flatnonzero(measured.is_feasible & np.isin(measured.positions, history.furthest))
