@@ -320,8 +320,12 @@ class TrialQueue(Protocol):
         """Record a failure; the trial waits again where the study's retry rules say so (then True)."""
         ...
 
-    def release(self, trial_id: int, attempt: int) -> None:
-        """Give the trial back unharmed (clean shutdown): waiting at once, not counted as a loss."""
+    def release(self, trial_id: int, attempt: int) -> bool:
+        """Give the trial back unharmed (clean shutdown): waiting at once, not counted as a loss.
+
+        Returns:
+            Whether it waits again; False where it was to be stopped, and so has ended.
+        """
         ...
 
     def close(self) -> None:

@@ -268,7 +268,8 @@ class Worker:
         if (checkpoint := running.unrecorded()) is not None:
             self._queue.checkpoint(*running.fence, **recording(checkpoint))
             running.recorded(checkpoint)
-        self._queue.release(*running.fence)
+        if not self._queue.release(*running.fence):
+            self._retire(running)
 
     def _finish(self, running: RunningTrial, outcome: Finished) -> None:
         is_kept = outcome.stopped is None and running.keeps_end

@@ -259,19 +259,24 @@ def settle(
     return TrialState.WAITING
 
 
-def release(connection: Connection, trial_id: int, attempt: int) -> None:
-    """Give a trial back unharmed: claimable at once, from its last checkpoint, and no loss is counted."""
+def release(connection: Connection, trial_id: int, attempt: int) -> bool:
+    """Give a trial back unharmed: claimable at once, from its last checkpoint, and no loss is counted.
+
+    True if it waits again; False if it was to be stopped, which it is now.
+    """
     lease = give_up(connection, trial_id, attempt)
     if lease is None:
         if answered(connection, trial_id, attempt, None) != "released":
             raise lost_lease(connection, trial_id, attempt)
-        return
+        state = connection.execute(select(trials.c.state).where(trials.c.id == trial_id)).scalar_one()
+        return bool(state != TrialState.STOPPED)
     if lease.stop_flag is not None:
         stopped = Ending(state=TrialState.STOPPED, kind=lease.stop_flag)
         end(connection, lease.study_id, trial_id, attempt, stopped, outcome="released")
-        return
+        return False
     unharmed = Retry(delay_seconds=0.0, from_checkpoint=True)
     wait_again(connection, lease.study_id, trial_id, attempt, outcome="released", retry=unharmed, note="released")
+    return True
 
 
 def pause_if_broken(connection: Connection, study_id: int) -> None:

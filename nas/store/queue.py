@@ -265,10 +265,11 @@ class Queue:
         self._study_of.pop(trial_id, None)
         return waits
 
-    def release(self, trial_id: int, attempt: int) -> None:
-        """Give the trial back unharmed: waiting at once, not counted as a loss."""
-        self._database.write(lambda connection: endings.release(connection, trial_id, attempt))
+    def release(self, trial_id: int, attempt: int) -> bool:
+        """Give the trial back unharmed: waiting at once, not counted as a loss; False if it was stopped meanwhile."""
+        waits = self._database.write(lambda connection: endings.release(connection, trial_id, attempt))
         self._study_of.pop(trial_id, None)
+        return waits
 
     def close(self) -> None:
         """Release connections."""

@@ -12,29 +12,11 @@ import numpy as np
 import pytest
 
 import nas
-from nas.cli import main
 from search_spaces import Choice, Float, SearchSpace
 from workers.protocol import Measurement
 
 Run = Callable[..., tuple[int, str, str]]
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "kind": Choice(["a", "b"])}, name="toy")
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("NAS_STORAGE", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Predictors compared on a study's own trials, from Python and by `nas predictors`."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 
 import nas
 from nas import catalogue
-from nas.cli import main
 from nas.comparison import QUICK, compare, examination
 from predictors.predictor import PredictorError
 from predictors.quality import LEVELS, cross_validated
@@ -57,20 +56,9 @@ def study(tmp_path: Path) -> nas.Study:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `nas predictors` in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("NAS_STORAGE", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", "predictors", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+def run(run: Run) -> Run:
+    """Run `nas predictors`; see the fixture of all commands."""
+    return partial(run, "predictors")
 
 
 def test_figures_are_those_of_a_cross_validation_on_the_completed_trials(study: nas.Study) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import nas
-from nas.cli import main
 from nas.evaluation import own_device
 from nas.latency import _held_out, fit_latency
 from search_spaces import load_space
@@ -24,23 +23,6 @@ Run = Callable[..., tuple[int, str, str]]
 MLP = {"layers": 2, "widths": [4, 8, 16], "training": False}
 SMALL = ("--space", "mlp", "--data", "iris", *(f"--set=space.{name}={value}" for name, value in MLP.items()))
 SEARCH = ("search", "--name", "new", "--space", "mlp", "--data", "iris", "--trials", "1", "--metric")
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("NAS_STORAGE", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

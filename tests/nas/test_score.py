@@ -4,14 +4,13 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from nas.cli import main
 from nas.scoring import make_batch, make_scorer, sample_networks, score_architectures
 from predictors.zero_cost.catalogue import AZ_NAS
 from predictors.zero_cost.ranking import rank_aggregate
@@ -25,21 +24,11 @@ SPACE = load_space("nas_bench_201", channels=2, cells=1)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `nas score` in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def run(run: Run) -> Iterator[Run]:
+    """Run `nas score`; see the fixture of all commands."""
     threads = torch.get_num_threads()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", "score", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        torch.set_num_threads(threads)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    yield partial(run, "score")
+    torch.set_num_threads(threads)
 
 
 def test_json_has_every_architecture_best_first_and_the_rank_correlations(run: Run) -> None:

@@ -180,11 +180,15 @@ class FakeQueue:
         self.ended[trial_id] = Ended("failed", kind=kind, text=text, transient=transient, attributes=attributes or {})
         return False
 
-    def release(self, trial_id: int, attempt: int) -> None:
+    def release(self, trial_id: int, attempt: int) -> bool:
         self._answer()
         self._fence(trial_id, attempt)
         self.released.append((trial_id, attempt))
-        self.waiting.append(self.held.pop((trial_id, attempt)))
+        trial = self.held.pop((trial_id, attempt))
+        if trial_id in self.stops:
+            return False
+        self.waiting.append(trial)
+        return True
 
     def again(self) -> None:
         """Let what waits be claimed as the next attempt."""

@@ -155,6 +155,20 @@ def test_a_failed_trial_leaves_no_checkpoints(tmp_path):
     assert bench.files() == []
 
 
+def test_a_trial_that_is_stopped_as_its_worker_leaves_leaves_no_checkpoints(tmp_path):
+    bench = Bench(tmp_path)
+
+    def leave():
+        bench.worker.stop()
+        bench.queue.stops[1000] = "the study was stopped"
+
+    bench.at_step[5] = leave
+    bench.worker.step()
+    assert bench.queue.released == [(1000, 1)]
+    assert bench.queue.waiting == []
+    assert bench.files() == []
+
+
 def test_a_disk_without_room_costs_the_checkpoint_not_the_trial(tmp_path, caplog):
     (tmp_path / "file").write_text("where a folder should be")
     bench = Bench(tmp_path / "file")

@@ -288,17 +288,18 @@ class Model:
         row.attributes |= attributes or {}
         return state == "waiting"
 
-    def release(self, number: int, attempt: int) -> None:
+    def release(self, number: int, attempt: int) -> bool:
         row = self.rows[number]
         if not self._holds(row, attempt):
             if self._answered(row, attempt, None) != "released":
                 raise LeaseLost
-            return
+            return row.state != "stopped"
         assert row.lease is not None
         if row.lease.stop_flag is not None:
             self._end(row, "stopped", kind=row.lease.stop_flag, outcome="released")
-        else:
-            self._wait_again(row, "released")
+            return False
+        self._wait_again(row, "released")
+        return True
 
     def _holds(self, row: Row, attempt: int) -> bool:
         return row.lease is not None and row.lease.attempt == attempt
