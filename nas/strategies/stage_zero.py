@@ -61,7 +61,7 @@ class StageZero:
     initial: int = 20
     candidates: int = 200
     best_of: int = 1
-    proxies: Sequence[str | Mapping[str, Any]] = field(default=(), hash=False)
+    proxies: Sequence[str | Mapping[str, Any]] | None = field(default=None, hash=False)
     examples: int = 64
     gaussian: bool = False
     #: packages beside ours that code may be imported from; no setting, since a study's row could give itself any

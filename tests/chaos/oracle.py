@@ -37,7 +37,7 @@ class Findings:
     unexplained: int
     #: trials whose attempts are not those that were handed out, or end in another way than they did
     misattempted: int
-    #: trials proposed twice
+    #: trials proposed twice at one budget
     repeated: int
     #: proposals that are not those the strategy makes from the rows up to the revision they recorded
     unreproducible: int = 0
@@ -87,7 +87,7 @@ def judge(
         leases=_leases(study),
         unexplained=_unexplained(study),
         misattempted=sum(_misattempted(study, number, attempts[number], claimed, again) for number in trials),
-        repeated=len(trials) - len({trial.architecture for trial in trials.values()}),
+        repeated=len(trials) - len({(trial.architecture, trial.budget) for trial in trials.values()}),
         unreproducible=sum(1 for _ in unreproducible(study)) if reproduce else 0,
         recovered=sum(a.outcome != "completed" for rows in attempts.values() for a in rows),
         refused=sum(line.what == "refused" for line in lines),
