@@ -13,6 +13,9 @@ from tests.chaos.oracle import judge
 
 slow = pytest.mark.slow
 
+PRESETS = ("bananas", "nas_bowl", "boshnas", "weak_nas")
+"""Strategies that are `bayesian` with other defaults: the same code, some with predictors that take minutes."""
+
 
 @pytest.fixture
 def seed():
@@ -63,7 +66,7 @@ def test_each_proposal_of_two_killed_controllers_is_made_again_from_the_rows(mak
 
 @slow
 @pytest.mark.parametrize("make", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("strategy", catalogue.names("strategy"))
+@pytest.mark.parametrize("strategy", [name for name in catalogue.names("strategy") if name not in PRESETS])
 def test_a_search_killed_and_resumed_proposes_what_it_would_have(make, tmp_path, seed, strategy):
     url, _ = make()
     size = {"trials": 80, "kills": 8} if strategy == "regularized_evolution" else {"trials": 24, "kills": 2}
