@@ -167,6 +167,11 @@ class History:
         found: NDArray[np.int64] = positions[budgets == budgets.max(initial=0.0)]
         return found
 
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """(m,) the largest loss of each metric that is allowed; infinity where there is no limit."""
+        return np.array([math.inf if metric.limit is None else metric.sign * metric.limit for metric in self.metrics])
+
     def trained(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """How far the trials at these positions were trained; infinity for a full budget that the study leaves open."""
         budgets, full = self.finished.budgets[positions], math.inf if self.budget is None else self.budget.most

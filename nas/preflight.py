@@ -33,8 +33,7 @@ def check(settings: StudySettings, allow: Sequence[str] = (), *, device: str | N
     strategy = catalogue.load("strategy", settings.strategy.name, settings.strategy.settings, allow=allow)
     if hasattr(strategy, "check"):
         strategy.check(space, settings.metrics)
-    stopper = settings.stopper
-    stopping = None if stopper is None else {"name": stopper.name, **stopper.settings}
+    stopping = settings.stopper.to_table() if settings.stopper else None
     stopper_part(stopping, strategy, allow, has_budget=settings.budget is not None)
     check_budget(strategy, f"strategy {settings.strategy.name!r}", has_budget=settings.budget is not None)
     confirming(strategy, settings.confirm, settings.stop)

@@ -49,11 +49,10 @@ def averages(history: History) -> Averages:
     losses = np.stack(
         [np.bincount(members, column, len(first)) / counts for column in finished.losses[finished.completed].T], axis=1
     )
-    limits = np.array([np.inf if metric.limit is None else metric.sign * metric.limit for metric in history.metrics])
     return Averages(
         positions=np.array(first, dtype=np.int64),
         losses=losses,
         counts=counts,
-        is_feasible=np.asarray((losses <= limits).all(axis=1)),
+        is_feasible=np.asarray((losses <= history.limits).all(axis=1)),
         groups=groups,
     )

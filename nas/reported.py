@@ -19,13 +19,20 @@ class Measured(Protocol):
     """A measurement as the store reads it."""
 
     @property
-    def number(self) -> int: ...  # noqa: D102
+    def number(self) -> int:
+        """Of the trial."""
+
     @property
-    def metric(self) -> str: ...  # noqa: D102
+    def metric(self) -> str:
+        """Its name."""
+
     @property
-    def step(self) -> int: ...  # noqa: D102
+    def step(self) -> int:
+        """In the evaluator's own unit, that of a budget where there is one."""
+
     @property
-    def value(self) -> float: ...  # noqa: D102
+    def value(self) -> float:
+        """In the metric's own unit."""
 
 
 class Reported:

@@ -29,6 +29,10 @@ class Part:
         """As stored in the study's row."""
         return {"path": self.name, "settings": dict(self.settings)}
 
+    def to_table(self) -> dict[str, Any]:
+        """As people write it: the name and the settings side by side; what `part` reads."""
+        return {"name": self.name, **self.settings}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StopRules:

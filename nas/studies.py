@@ -96,20 +96,20 @@ def create_study_from(settings: StudySettings, *, storage: str | None = None, al
     """Create the study that a study file or the command line describes."""
     return create_study(
         settings.name,
-        space={"name": settings.space.name, **settings.space.settings},
+        space=settings.space.to_table(),
         metrics=settings.metrics,
-        strategy={"name": settings.strategy.name, **settings.strategy.settings},
+        strategy=settings.strategy.to_table(),
         storage=storage or settings.storage,
         seed=settings.seed,
-        evaluator={"name": settings.evaluator.name, **settings.evaluator.settings},
-        data={"name": settings.data.name, **settings.data.settings} if settings.data else None,
+        evaluator=settings.evaluator.to_table(),
+        data=settings.data.to_table() if settings.data else None,
         stop=settings.stop,
         limits=settings.limits,
         reuse=settings.reuse,
         allow=allow,
         budget=settings.budget,
         confirm=settings.confirm,
-        stopper=None if settings.stopper is None else {"name": settings.stopper.name, **settings.stopper.settings},
+        stopper=settings.stopper.to_table() if settings.stopper else None,
         checkpoints=settings.checkpoints,
     )
 

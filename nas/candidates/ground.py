@@ -103,7 +103,10 @@ class Pool:
             return []
         scores = score([candidate.architecture for candidate in candidates])
         first = first_largest(scores)
-        others = [place for place in np.argsort(-scores, kind="stable").tolist() if place != first]
+        if count == 1:
+            return [candidates[first]]
+        best = np.argsort(-scores, kind="stable")[:count].tolist()
+        others = [place for place in best if place != first]
         return [candidates[place] for place in (first, *others[: count - 1])]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from nas import catalogue
 from nas.history import History
 from nas.metric import Metric
 from nas.settings import Part, part
+from nas.strategies.allowing import Allowing
 from nas.strategies.checks import at_least, one_of
 from nas.strategies.designs import DESIGNS, latin_hypercube
 from nas.strategies.untrained import Untrained
@@ -35,7 +35,7 @@ PARTS = ("predictor", "acquisition", "candidates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bayesian:
+class Bayesian(Allowing):
     """Model-based search: fit, look for the candidate with the best score, propose it.
 
     The first `initial` trials come from a design. After that the predictor is fitted to what has completed, once for
@@ -84,8 +84,6 @@ class Bayesian:
     per_second: bool = False
     #: the acquisition of one metric, where none is named
     usual: ClassVar[Named] = "log_expected_improvement"
-    #: packages beside ours that the parts may be imported from; no setting, since a study's row could give itself any
-    _allow: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for kind in PARTS:
@@ -102,12 +100,6 @@ class Bayesian:
         _ = self._features
         if not isinstance(self.per_second, bool):
             raise ValueError(f"per_second must be true or false, got {self.per_second!r}")
-
-    def allowing(self, allow: tuple[str, ...]) -> Self:
-        """The same strategy, whose parts may be imported from these packages beside ours."""
-        made = copy(self)
-        object.__setattr__(made, "_allow", allow)
-        return made
 
     def part(self, kind: str, metrics: int = 1) -> Part:
         """The name and settings of one of `PARTS`, for a study of so many metrics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InBrackets(OverBudgets):
+class InBrackets(OverBudgets, ABC):
     """One bracket after the other: when all of a rung have ended, the best of it go on to the next level.
 
     Promotions come before new architectures, those of older brackets first. While a rung waits for its last trials,
@@ -32,9 +33,9 @@ class InBrackets(OverBudgets):
     it. When the space has nothing left, a bracket ends with what it has.
     """
 
+    @abstractmethod
     def plan(self, number: int, levels: int, factor: float) -> Plan:
         """The plan of bracket `number`, from 0, for so many levels."""
-        raise NotImplementedError
 
     def propose(self, history: History, count: int, rng: np.random.Generator) -> Sequence[Proposal]:
         """See `Strategy.propose`."""
@@ -81,7 +82,7 @@ class _Brackets:
                 bracket.members.append(number)
         self._seen = len(rungs.first)
         self._open(strategy, rungs)
-        self.live = [bracket for bracket in self.live if bracket.room or not _is_over(history, rungs, bracket)]
+        self.live = [bracket for bracket in self.live if bracket.room or _due(history, rungs, bracket) is not None]
 
     def upcoming(self, strategy: InBrackets, rungs: Rungs) -> Iterator[float]:
         """The budgets of the trainings that begin next."""
@@ -103,10 +104,14 @@ class _Brackets:
 
 def promotions(history: History, rungs: Rungs, bracket: Bracket, *, is_closed: bool = False) -> list[Proposal]:
     """The promotions of a bracket that are due, best first; `is_closed` if it gets no more members."""
-    finished = history.finished
     if bracket.room and not is_closed:
         return []
-    entrants = bracket.members
+    return _due(history, rungs, bracket) or []
+
+
+def _due(history: History, rungs: Rungs, bracket: Bracket) -> list[Proposal] | None:
+    """What is to be promoted now, best first; None if nothing of it ever will be again."""
+    finished, entrants = history.finished, bracket.members
     for step, size in enumerate(bracket.plan.sizes[1:], start=1):
         chosen = _chosen(history, entrants, share_of(len(bracket.members), bracket.plan, size))
         if chosen is None:
@@ -116,7 +121,7 @@ def promotions(history: History, rungs: Rungs, bracket: Bracket, *, is_closed: b
         if due:
             return [promotion(history, rungs, position, bracket.plan.start + step) for position in due]
         entrants = [rungs.promoted[number] for number in numbers]
-    return []
+    return None
 
 
 def share_of(members: int, plan: Plan, size: int) -> int:
@@ -138,17 +143,3 @@ def _chosen(history: History, entrants: Sequence[int], size: int) -> list[int] |
         return None
     order = best_first(history, np.array(completed, dtype=np.int64))
     return [completed[place] for place in order[:size].tolist()]
-
-
-def _is_over(history: History, rungs: Rungs, bracket: Bracket) -> bool:
-    """Whether nothing of it is left to be promoted, now or later."""
-    entrants = bracket.members
-    for size in bracket.plan.sizes[1:]:
-        chosen = _chosen(history, entrants, size)
-        if chosen is None:
-            return False
-        numbers = [int(history.finished.numbers[position]) for position in chosen]
-        if any(number not in rungs.promoted for number in numbers):
-            return False
-        entrants = [rungs.promoted[number] for number in numbers]
-    return True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from nas import catalogue
 from nas.history import History
 from nas.metric import Metric
 from nas.settings import part
+from nas.strategies.allowing import Allowing
 from nas.strategies.checks import at_least
 from nas.strategies.rungs import Rungs
 from nas.strategies.strategy import Strategy
@@ -24,7 +24,7 @@ Named = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverBudgets:
+class OverBudgets(Allowing):
     """A strategy that trains many architectures a little and few of them far.
 
     Args:
@@ -38,22 +38,12 @@ class OverBudgets:
     enough: int | None = None
     #: told to who makes a study: it must have a budget
     needs_budget: ClassVar[bool] = True
-    #: packages beside ours that the proposer may be imported from; see `Bayesian`
-    _allow: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.enough is not None:
             at_least("enough", self.enough, 1)
         stated = part(self.strategy, "strategy")
         catalogue.path_of("strategy", stated.name)
-
-    def allowing(self, allow: tuple[str, ...]) -> Self:
-        """The same strategy, whose proposer may be imported from these packages beside ours."""
-        made = copy(self)
-        for kept in ("proposer", "_halves"):
-            made.__dict__.pop(kept, None)
-        object.__setattr__(made, "_allow", allow)
-        return made
 
     @cached_property
     def proposer(self) -> Strategy:

@@ -73,7 +73,7 @@ def lessons(history: History, most: int, warp: Warp) -> Lessons:
         order = best_first(history, positions)
     measured = finished.losses[positions]
     losses = np.array(measured)
-    limits = np.array([np.inf if metric.limit is None else metric.sign * metric.limit for metric in history.metrics])
+    limits = history.limits
     if warp == "half_ranks" and len(losses):
         for column in range(len(limits)):
             losses[:, column] = half_ranks(measured[:, column])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from nas.history import History
 from nas.metric import Metric
 from nas.recommended import beliefs
 from nas.settings import part
+from nas.strategies.allowing import Allowing
 from nas.strategies.checks import at_least
 from nas.strategies.strategy import Strategy
 from nas.strategies.untrained import Untrained
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageZero:
+class StageZero(Allowing):
     """The first trials are the best of many random architectures by the ranks of proxies; then another takes over.
 
     The candidates, the batch and the weights come from the study's seed, so the ranking is the study's own. It is
@@ -64,8 +64,6 @@ class StageZero:
     proxies: Sequence[str | Mapping[str, Any]] | None = field(default=None, hash=False)
     examples: int = 64
     gaussian: bool = False
-    #: packages beside ours that code may be imported from; no setting, since a study's row could give itself any
-    _allow: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         at_least("initial", self.initial, 0)
@@ -78,12 +76,6 @@ class StageZero:
         catalogue.path_of("strategy", stated.name)
         if ":" not in stated.name:
             _ = self._follower  # ours: its settings can be checked before anything is allowed
-
-    def allowing(self, allow: tuple[str, ...]) -> Self:
-        """The same strategy, whose parts may be imported from these packages beside ours."""
-        made = copy(self)
-        object.__setattr__(made, "_allow", allow)
-        return made
 
     def check(self, space: SearchSpace, metrics: Sequence[Metric]) -> None:
         """`ValueError` says what does not fit a study of this space and these metrics."""

@@ -103,7 +103,7 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, grouping: Gro
     if x.is_cuda and is_available("nas::batched_mlp") and x.dtype in KERNEL_TYPES:
         output: Tensor = _operator(x, weight, bias, grouping.table(x.device), grouping.rows, *grouping.widest)
         return output
-    by_shape: Tensor = _ByShape.apply(x, weight, bias, grouping)  # type: ignore[no-untyped-call]
+    by_shape: Tensor = _ByShape.apply(x, weight, bias, grouping)  # type: ignore[no-untyped-call]  # torch's own has no types
     return by_shape
 
 

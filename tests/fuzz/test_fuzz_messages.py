@@ -71,7 +71,7 @@ def heed(event: dict[str, Any]) -> None:
     )
     running = RunningTrial(claimed, spec, renewed=0.0, checkpoints=None)
     child: Any = SimpleNamespace(process=None)
-    outcome = Watch(child, running, ChildSettings(), log=None).heed(event)  # type: ignore[arg-type]
+    outcome = Watch(child, running, ChildSettings(), log=None).heed(event)  # type: ignore[arg-type]  # stand-ins
     assert outcome is None or isinstance(outcome, Finished | Failed | Interrupted)
     for measurement in running.unsent():
         assert isinstance(measurement.value, float)

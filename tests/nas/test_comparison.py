@@ -96,7 +96,7 @@ def test_what_nothing_can_be_judged_by_is_refused(study: nas.Study, tmp_path: Pa
         study.compare_predictors([SMALL], metric="eror")
     for folds in (1, 0, True, 2.5):
         with pytest.raises(ValueError, match="folds must be"):
-            study.compare_predictors([SMALL], folds=folds)  # type: ignore[arg-type]
+            study.compare_predictors([SMALL], folds=folds)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ValueError, match="did you mean 'random_forest'"):
         compare(study.history, examination(study.history), [FAILING, "random_forrest"], allow=["tests"])
     with pytest.raises(ValueError, match="has no setting 'wdith'"):

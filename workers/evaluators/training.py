@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -128,11 +128,6 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
             if foretold is not None:
                 report.note(predicted_memory_bytes=foretold)
             measured = self._architecture_metrics(network, dataset, assignment, report)
-            wanted = {*assignment.metrics, "loss"}
-
-            def after_epoch(epoch: int, scores: Mapping[str, float]) -> bool:
-                return report(epoch, **{name: value for name, value in scores.items() if name in wanted})
-
             with peak_memory(assignment.device) as peak:
                 result = train(
                     network,
@@ -140,7 +135,7 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
                     settings,
                     seed=derived_seed(assignment.seed, 1),
                     device=assignment.device,
-                    report=after_epoch,
+                    report=_after_epoch(assignment, report),
                     start=assignment.checkpoint,
                     keeper=Periodic(report=report, interval_seconds=self.checkpoint_seconds),
                     until=_epochs(assignment.budget),
@@ -225,16 +220,11 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
         check_metrics(assignment.metrics, dataset.kind)
         settings = self.settings_for(assignment)
         settings.check_task(dataset.kind, dataset.input_shape)
-        wanted = {*assignment.metrics, "loss"}
-
-        def after_epoch(epoch: int, scores: Mapping[str, float]) -> bool:
-            return report(epoch, **{name: value for name, value in scores.items() if name in wanted})
-
         return Member(
             network=network,
             settings=settings,
             seed=derived_seed(assignment.seed, 1),
-            report=after_epoch,
+            report=_after_epoch(assignment, report),
             start=assignment.checkpoint,
             keeper=Periodic(report=report, interval_seconds=self.checkpoint_seconds),
             until=_epochs(assignment.budget),
@@ -277,6 +267,16 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
             found |= {name: float(getattr(costs, name)) for name in COST_METRICS}
         space, device = assignment.space.name, assignment.device
         return found | self.device_metrics(network, space, dataset.input_shape, wanted, report, device)
+
+
+def _after_epoch(assignment: Assignment, report: Report) -> Callable[[int, Mapping[str, float]], bool]:
+    """What an epoch led to is reported with: the metrics that are wanted, and the loss."""
+    wanted = {*assignment.metrics, "loss"}
+
+    def after_epoch(epoch: int, scores: Mapping[str, float]) -> bool:
+        return report(epoch, **{name: value for name, value in scores.items() if name in wanted})
+
+    return after_epoch
 
 
 def _epochs(budget: float | None) -> int | None:

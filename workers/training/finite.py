@@ -15,6 +15,20 @@ class NanLoss(FloatingPointError):
     """The loss became NaN or infinite."""
 
 
+def check_finite(train_loss: float, validation_loss: float, epoch: int, epochs: int) -> None:
+    """Raise `NanLoss` if what an epoch led to is lost.
+
+    Args:
+        train_loss: the mean over the epoch.
+        validation_loss: after it.
+        epoch: how many are done.
+        epochs: of how many.
+    """
+    for name, value in (("training", train_loss), ("validation", validation_loss)):
+        if not math.isfinite(value):
+            raise NanLoss(f"the {name} loss is {value} after epoch {epoch} of {epochs}")
+
+
 class FiniteWatch:
     """Looks at the running sum of losses now and then.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,11 +16,11 @@ from workers.kernels import register
 from workers.training.capture import CudaGraphs, Replayed
 from workers.training.checkpoint import Progress, restore_training, training_state
 from workers.training.epochs import EpochPlan
-from workers.training.finite import NanLoss
+from workers.training.finite import check_finite
 from workers.training.grouped_network import GroupedNetwork, Perceptron, perceptron
 from workers.training.loop import Keeper, TrainingResult
 from workers.training.optimizers import make_optimizer
-from workers.training.scores import EVALUATION_BATCH, Resident, autocast, precision_on, resident, score, scores_of
+from workers.training.scores import Resident, autocast, evaluation_batch, precision_on, resident, score, scores_of
 from workers.training.seeding import derived_seed
 from workers.training.settings import TrainingSettings
 
@@ -237,7 +236,7 @@ class Group:
     def scores(self, data: Resident) -> list[dict[str, float]]:
         """What each member scores on a split, see `workers.training.scores.score`."""
         members = len(self._trainees)
-        size = min(max(EVALUATION_BATCH, 2 * self._size), max(1, SCORED_NUMBERS // self._network.widest))
+        size = min(evaluation_batch(self._size), max(1, SCORED_NUMBERS // self._network.widest))
         outputs = []
         for at in range(0, len(data), size):
             inputs, _ = data.batch(slice(at, at + size))
@@ -287,16 +286,14 @@ def _set_apart(network: nn.Module) -> None:
 
 def _scores(trainee: Trainee, validation: Resident, dataset: Dataset) -> Mapping[str, float]:
     settings = trainee.member.settings
-    size = max(EVALUATION_BATCH, 2 * settings.batch_size)
+    size = evaluation_batch(settings.batch_size)
     return score(trainee.member.network, validation, dataset, precision=settings.precision, batch_size=size)
 
 
 def _reported(trainee: Trainee, loss: float) -> bool:
     """Pass on what an epoch led to; True for an early end. `NanLoss` as in a training alone."""
     done = trainee.progress.epochs
-    for name, value in (("training", loss), ("validation", trainee.scores["loss"])):
-        if not math.isfinite(value):
-            raise NanLoss(f"the {name} loss is {value} after epoch {done} of {trainee.member.epochs}")
+    check_finite(loss, trainee.scores["loss"], done, trainee.member.epochs)
     return trainee.member.report(done, {**trainee.scores, "train_loss": loss})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from workers.kernels import register
 from workers.training.capture import CudaGraphs, Replayed
 from workers.training.checkpoint import Progress, restore_generators, restore_training, training_state
 from workers.training.epochs import EpochPlan
-from workers.training.finite import FiniteWatch, NanLoss
+from workers.training.finite import FiniteWatch, check_finite
 from workers.training.optimizers import make_optimizer
 from workers.training.scaling import scaled
-from workers.training.scores import EVALUATION_BATCH, Resident, layout_for, resident, score
+from workers.training.scores import Resident, evaluation_batch, layout_for, resident, score
 from workers.training.seeding import derived_seed, seeded
 from workers.training.settings import TrainingSettings
 from workers.training.step import TrainingStep
@@ -116,7 +115,7 @@ def train(
     watch = FiniteWatch(step.total)
 
     def scores() -> dict[str, float]:
-        size = max(EVALUATION_BATCH, 2 * settings.batch_size)
+        size = evaluation_batch(settings.batch_size)
         return score(network, validation, dataset, precision=settings.precision, batch_size=size)
 
     def keep(progress: Progress) -> None:
@@ -149,9 +148,7 @@ def train(
         while progress.epochs < epochs and not stopped:
             train_loss = one_epoch(progress)
             latest, progress = scores(), Progress(epochs=progress.epochs + 1)
-            for name, value in (("training", train_loss), ("validation", latest["loss"])):
-                if not math.isfinite(value):
-                    raise NanLoss(f"the {name} loss is {value} after epoch {progress.epochs} of {epochs}")
+            check_finite(train_loss, latest["loss"], progress.epochs, epochs)
             if report is not None:
                 stopped = report(progress.epochs, {**latest, "train_loss": train_loss})
             if progress.epochs < epochs and not stopped:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from search_spaces.cost import cost
 from workers.datasets.dataset import Dataset, Split
-from workers.training.scores import EVALUATION_BATCH, precision_on
+from workers.training.scores import evaluation_batch, precision_on
 from workers.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def predicted_memory(
     trained = sum(_bytes(parameter) for parameter in parameters if parameter.requires_grad)
     numbers = sum(parameter.numel() for parameter in parameters)
     states = 2 if settings.optimizer == "adamw" else int(settings.momentum > 0)
-    examples = min(max(EVALUATION_BATCH, 2 * settings.batch_size), len(dataset.validation))
+    examples = min(evaluation_batch(settings.batch_size), len(dataset.validation))
     validation = cost(network, dataset.input_shape).activation_bytes * examples // (2 if low else 1)
     is_gpu = device.type == "cuda"
     if not (is_gpu and settings.capture):  # a recorded step keeps its memory while validation runs

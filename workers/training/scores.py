@@ -15,6 +15,11 @@ EVALUATION_BATCH = 1024
 """At most so many examples at once; twice the training batch if that is larger."""
 
 
+def evaluation_batch(training_batch: int) -> int:
+    """How many examples are scored at once in a training with batches of this size."""
+    return max(EVALUATION_BATCH, 2 * training_batch)
+
+
 @dataclass(frozen=True)
 class Resident:
     """A split on the device, inputs as stored (uint8 images take a quarter of the memory) and normalised by batch."""

@@ -116,7 +116,10 @@ def test_a_finalist_whose_repeat_disappoints_makes_room_for_the_next_one():
     grown(first, Means(), 12)
     ranked = sorted(range(12), key=lambda number: loss(first.architecture(number)))
     lucky = first.architecture(ranked[0])
-    noisy = lambda architecture, repeat: loss(architecture) + 100.0 * (architecture == lucky and repeat > 0)  # noqa: E731
+
+    def noisy(architecture: Architecture, repeat: int) -> float:
+        return loss(architecture) + 100.0 * (architecture == lucky and repeat > 0)
+
     grown(study, Confirming(strategy=Means(), count=2, trials=16), 16, noisy)
     repeated = [json.loads(row.lineage)[0] for row in list(study.rows.values())[12:]]
     assert repeated == [ranked[0], ranked[1], ranked[2], ranked[1]]

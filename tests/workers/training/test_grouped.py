@@ -15,9 +15,10 @@ from workers.calling import GivenUp
 from workers.datasets.dataset import Examples
 from workers.datasets.prepare import SplitSettings, prepare
 from workers.state_file import write_state
+from workers.training.finite import NanLoss
 from workers.training.grouped import Member, company, train_together
 from workers.training.grouped_network import GroupedNetwork, perceptron
-from workers.training.loop import NanLoss, TrainingResult, train
+from workers.training.loop import TrainingResult, train
 from workers.training.seeding import seeded
 from workers.training.seeding import threads as torch_threads
 from workers.training.settings import TrainingSettings

@@ -10,7 +10,8 @@ from workers.datasets.dataset import Examples
 from workers.datasets.load import load_dataset
 from workers.datasets.prepare import SplitSettings, prepare
 from workers.state_file import write_state
-from workers.training.loop import NanLoss, train
+from workers.training.finite import NanLoss
+from workers.training.loop import train
 from workers.training.scores import resident, score
 from workers.training.seeding import derived_seed, seeded
 from workers.training.seeding import threads as torch_threads
