@@ -205,8 +205,8 @@ class Model:
             and (other.wanted.canonical_key, other.wanted.budget) == (wanted.canonical_key, wanted.budget)
         ]
         start = row
-        if row.checkpoint is None and wanted.promoted_from is not None:
-            start = self.rows[wanted.promoted_from]
+        while start.checkpoint is None and start.wanted.promoted_from is not None:
+            start = self.rows[start.wanted.promoted_from]
         first = (known[0].number, known[0].metrics) if known else (None, None)
         return (row.number, row.attempt, start.checkpoint, start.checkpoint_step, *first)
 
