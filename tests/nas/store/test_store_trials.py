@@ -49,6 +49,21 @@ def test_a_trial_is_promoted_to_a_budget_once(store: Store, study: StudyRow) -> 
     assert store.propose(study.id, [new(0, budget=9.0, promoted_from=0)]) == [2]
 
 
+def test_a_promoted_trial_starts_from_the_last_checkpoint_up_its_line(
+    store: Store, study: StudyRow, claim: Callable[..., Any]
+) -> None:
+    store.propose(study.id, [new(0, budget=1.0)])
+    [first] = claim()
+    store.queue.checkpoint(first.trial_id, 1, step=1, key="first", digest="d", size_bytes=1)
+    store.queue.finish(first.trial_id, 1, GOOD)
+    # one that was promoted from it and has left none
+    store.add_finished(study.id, [FinishedTrial(new=new(0, budget=3.0, promoted_from=0), metrics=GOOD)])
+    store.propose(study.id, [new(0, budget=9.0, promoted_from=1)])
+    [last] = claim()
+    assert (last.number, last.checkpoint, last.checkpoint_digest, last.start_step) == (2, "first", "d", 1)
+    assert last.seed == first.seed
+
+
 @pytest.mark.parametrize(
     "proposal", [{"budget": float("nan")}, {"budget": -1.0}, {"repeat": -1}, {"promoted_from": 0}, {"lineage": (5,)}]
 )
