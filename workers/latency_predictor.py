@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from workers.operators import Operator
 
@@ -118,6 +117,8 @@ def fit(rows: Sequence[Mapping[str, float]], latencies_ms: Sequence[float]) -> d
 
 def _solved(shares: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
     """Coefficients whose sum over each row is about 1; shape (features,)."""
+    from scipy.optimize import nnls  # a second, which no training needs: they all read this module
+
     count, width = shares.shape
     penalty = math.sqrt(ridge * count) * np.eye(width)
     found: NDArray[np.float64] = nnls(np.vstack([shares, penalty]), np.concatenate([np.ones(count), np.zeros(width)]))[
