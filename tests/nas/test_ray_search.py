@@ -50,7 +50,14 @@ class Lab:
         command = [sys.executable, "-c", "from nas.cli import main; main()", *arguments]
         environment = {**os.environ, "NAS_STORAGE": self.url, "NAS_ALLOW": "lab", **variables}
         process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # tests that were started in the background ignore Ctrl-C, and so would this
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         self.started.append(process)
         return process
