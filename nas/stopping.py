@@ -14,15 +14,17 @@ class Improvement:
     """Follows the best that was found, and how long nothing has improved. Looks at each finished trial once.
 
     With one metric, improving is a smaller loss; with several, not being dominated by (nor equal to) what came before.
-    Trials beyond a limit, failed and stopped ones improve nothing. A new one gives the same answers.
+    Trials beyond a limit, failed and stopped ones improve nothing. Where trials are trained to different budgets,
+    those that were trained less far than one before them neither improve nor count. A new one gives the same answers.
     """
 
     def __init__(self) -> None:
-        #: smallest loss of each metric among feasible completed trials; None while there is none
+        #: smallest loss of each metric among feasible completed trials, of any budget; None while there is none
         self.best: NDArray[np.float64] | None = None
         #: trials that finished since the last one that improved on all before it
         self.idle = 0
         self._seen = 0
+        self._furthest = -np.inf
         self._front: NDArray[np.float64] | None = None
 
     def follow(self, history: History) -> None:
@@ -30,16 +32,22 @@ class Improvement:
         finished = history.finished
         while self._seen < len(finished):
             piece = slice(self._seen, min(self._seen + AT_ONCE, len(finished)))
-            self._take_in(finished.losses[piece], finished.is_completed[piece] & finished.is_feasible[piece])
+            losses, counts = finished.losses[piece], finished.is_completed[piece] & finished.is_feasible[piece]
+            if counts.any():
+                lowest = losses[counts].min(axis=0)
+                self.best = lowest if self.best is None else np.minimum(self.best, lowest)
+            trained = history.trained(np.arange(piece.start, piece.stop))
+            furthest = np.maximum(np.maximum.accumulate(np.where(counts, trained, -np.inf)), self._furthest)
+            for level in np.unique(furthest):
+                if level > self._furthest:
+                    self._furthest, self._front = level, None
+                compared = (furthest == level) & (trained >= level)
+                self._take_in(losses[compared], counts[compared])
             self._seen = piece.stop
 
     def _take_in(self, losses: NDArray[np.float64], counts: NDArray[np.bool_]) -> None:
-        """Some trials (n, m), those that count marked (n,)."""
+        """Some trials (n, m) that compare, those that may improve marked (n,)."""
         self.idle += len(losses)
-        if not counts.any():
-            return
-        lowest = losses[counts].min(axis=0)
-        self.best = lowest if self.best is None else np.minimum(self.best, lowest)
         front = np.empty((0, losses.shape[1])) if self._front is None else self._front
         # nearly all are behind what was there before, which is seen at once; the others are looked at one by one
         behind = np.any(np.all(front <= losses[:, np.newaxis], axis=2), axis=1)

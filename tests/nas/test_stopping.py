@@ -1,6 +1,6 @@
 """When a search is over: each rule against a slow, obvious version of itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from search_spaces import Architecture, Integer, SearchSpace
 SPACE = SearchSpace({"n": Integer(0, 10**6)}, name="line")
 
 
-def history_of(rows: list[tuple[float, ...] | None], metrics: list[Metric]) -> History:
+def history_of(
+    rows: list[tuple[float, ...] | None], metrics: list[Metric], budgets: Sequence[float | None] | None = None
+) -> History:
     """Trials with these values in order; None is a failed one."""
     trials = [
         Trial(
@@ -28,6 +30,7 @@ def history_of(rows: list[tuple[float, ...] | None], metrics: list[Metric]) -> H
             attempt=1,
             architecture=Architecture({"n": number}),
             canonical_key=str(number),
+            budget=None if budgets is None else budgets[number],
             metrics={} if values is None else {m.name: v for m, v in zip(metrics, values, strict=True)},
         )
         for number, values in enumerate(rows)
@@ -35,12 +38,17 @@ def history_of(rows: list[tuple[float, ...] | None], metrics: list[Metric]) -> H
     return History.of(SPACE, metrics, trials)
 
 
-def idle_by_hand(rows: list[tuple[float, ...] | None], limit: float) -> int:
-    """Trials since the last one that no earlier feasible one equals or beats."""
-    idle, kept = 0, []
-    for row in rows:
+def idle_by_hand(rows: list[tuple[float, ...] | None], budgets: Sequence[float], limit: float) -> int:
+    """Trials since the last one that no earlier feasible one equals or beats, trained no less far than any before."""
+    idle, kept, furthest = 0, [], 0.0
+    for row, budget in zip(rows, budgets, strict=True):
+        improves = row is not None and row[0] <= limit
+        if improves and budget > furthest:
+            furthest, kept = budget, []
+        if budget < furthest:
+            continue
         idle += 1
-        if row is None or row[0] > limit:
+        if not improves:
             continue
         if not any(all(a <= b for a, b in zip(old, row, strict=True)) for old in kept):
             idle = 0
@@ -61,16 +69,17 @@ def few_at_once() -> Iterator[None]:
 def test_idleness_is_counted_once_and_incrementally(rows: list[tuple[int, int] | None], data: st.DataObject) -> None:
     metrics = [Metric("a", limit=4), Metric("b")]
     floats = [None if row is None else (float(row[0]), float(row[1])) for row in rows]
+    budgets = data.draw(st.lists(st.sampled_from([1.0, 3.0, 9.0]), min_size=len(rows), max_size=len(rows)))
     at_once, followed = Improvement(), Improvement()
-    at_once.follow(history_of(floats, metrics))
-    assert at_once.idle == idle_by_hand(floats, 4.0)
+    at_once.follow(history_of(floats, metrics, budgets))
+    assert at_once.idle == idle_by_hand(floats, budgets, 4.0)
     feasible = [row for row in floats if row is not None and row[0] <= 4]
     assert (at_once.best is None) == (not feasible)
     if feasible:
         assert tuple(at_once.best) == tuple(np.min(feasible, axis=0))
     cut = data.draw(st.integers(0, len(rows)))
-    followed.follow(history_of(floats[:cut], metrics))
-    followed.follow(history_of(floats, metrics))
+    followed.follow(history_of(floats[:cut], metrics, budgets))
+    followed.follow(history_of(floats, metrics, budgets))
     assert followed.idle == at_once.idle
 
 
@@ -80,6 +89,15 @@ def reason(stop: StopRules, rows: list[tuple[float, ...] | None], **facts: float
     improvement, history = Improvement(), history_of(rows, metrics)
     improvement.follow(history)
     return reason_to_end(stop, history, improvement=improvement, **known)
+
+
+def test_patience_is_with_the_trials_that_are_trained_furthest() -> None:
+    metrics = [Metric("error")]
+    improvement = Improvement()
+    rows = [(0.1,), (0.9,), (0.05,), (0.95,), (0.01,)]
+    improvement.follow(history_of(rows, metrics, [1.0, 3.0, 1.0, 3.0, 1.0]))
+    assert improvement.idle == 1
+    assert improvement.best == [0.01]  # a target that is reached early is reached
 
 
 @pytest.mark.parametrize(
