@@ -26,7 +26,7 @@ from workers.training.decisions import check_decisions, training_decisions
 from workers.training.grouped import Member, company, train_together
 from workers.training.loop import TrainingResult, train
 from workers.training.memory import check_memory
-from workers.training.seeding import derived_seed, seeded, threads
+from workers.training.seeding import derived_seed, repeatable, seeded, threads
 from workers.training.settings import TrainingSettings
 
 COST_METRICS = frozenset({"parameters", "macs", "activation_bytes"})
@@ -122,7 +122,7 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
         dataset = _dataset(assignment)
         check_metrics(assignment.metrics, dataset.kind)
         settings = self.settings_for(assignment)
-        with threads(settings.threads):
+        with threads(settings.threads), repeatable(settings.deterministic):
             network = _network(assignment, dataset)
             foretold = check_memory(network, dataset, settings, assignment.device)
             if foretold is not None:

@@ -1,4 +1,4 @@
-"""The one place that touches torch's global generator, and puts it back.
+"""The one place that touches torch's global generator and its other global settings, and puts them back.
 
 Modules initialise their weights, and dropout draws its masks, from the global generator; torch offers no other way.
 Everything else in here draws from generators of its own.
@@ -6,6 +6,7 @@ Everything else in here draws from generators of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,3 +39,22 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Inside, if `wanted`, torch takes only algorithms that give the same numbers each time.
+
+    Raises:
+        RuntimeError: from an operation that has none.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may sum in another order
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

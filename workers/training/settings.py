@@ -63,13 +63,16 @@ class TrainingSettings:
     threads: int = 1
     """CPU threads of torch while it trains. One per worker is best where workers share the cores, and the same on every
     machine; 0 takes the worker's share of the machine's cores."""
+    deterministic: bool = False
+    """Only algorithms that give the same numbers each time: slower on a GPU, and an operation that has none fails the
+    trial. On a CPU trainings repeat without."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("optimizer", OptimizerName), ("schedule", ScheduleName), ("precision", Precision)):
             value = getattr(self, name)
             if value not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
-        for name in ("flip", "capture"):
+        for name in ("flip", "capture", "deterministic"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         least = {"epochs": 1, "batch_size": 1, "threads": 0, "crop": 0, "cutout": 0, "base_depth": 0}

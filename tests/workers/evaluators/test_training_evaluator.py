@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from search_spaces.architecture import Architecture
+from search_spaces.build import BuildError
 from search_spaces.nodes import Choice, Float, Op
 from search_spaces.space import SearchSpace
 from workers.calling import GivenUp
@@ -27,6 +29,16 @@ class Broken(nn.Module):
         return x * self.scale
 
 
+class Unordered(nn.Module):
+    """Adds up where an order is not kept: torch has no algorithm for it that repeats."""
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x):
+        return x.clone().put_(torch.zeros(1, dtype=torch.long), x.detach().flatten()[:1])
+
+
 SPACE = SearchSpace(
     {
         "network": [
@@ -36,6 +48,7 @@ SPACE = SearchSpace(
                     "plain": [],
                     "hidden": [Op(nn.Linear, out_features=Choice([16, 32])), Op(nn.ReLU), Op(nn.Dropout, p=0.2)],
                     "broken": [Op(Broken)],
+                    "unordered": [Op(Unordered)],
                 }
             ),
             Op(Head),
@@ -111,6 +124,19 @@ def test_equal_assignments_give_equal_numbers_and_other_seeds_others():
     )
     assert first == again
     assert first != other
+
+
+def test_only_algorithms_that_repeat_are_used_if_asked_for():
+    unordered = {"network/1": "unordered", "training/learning_rate": 0.02}
+    TrainingEvaluator(epochs=1).evaluate(assign(unordered, "error"), Report())
+    with pytest.raises(BuildError, match="does not have a deterministic implementation"):
+        TrainingEvaluator(epochs=1, deterministic=True).evaluate(assign(unordered, "error"), Report())
+    assert not torch.are_deterministic_algorithms_enabled()
+    usual, repeated = (
+        TrainingEvaluator(epochs=1, deterministic=wanted).evaluate(assign(HIDDEN, "loss"), Report())
+        for wanted in (False, True)
+    )
+    assert usual == repeated
 
 
 def test_the_budget_is_the_number_of_epochs():
