@@ -13,7 +13,7 @@ from workers.state_file import write_state
 from workers.training.finite import NanLoss
 from workers.training.loop import train
 from workers.training.scores import resident, score
-from workers.training.seeding import derived_seed, seeded
+from workers.training.seeding import derived_seed, repeatable, seeded
 from workers.training.seeding import threads as torch_threads
 from workers.training.settings import TrainingSettings
 
@@ -185,9 +185,13 @@ def test_every_option_goes_on_as_if_it_had_never_stopped(digits, tmp_path, extra
     assert torch.equal(weights(straight), weights(second))
 
 
+ON_A_GPU = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_convolutions_go_on_as_if_they_had_never_stopped_and_come_back_in_their_plain_layout(
-    digits, tmp_path, optimizer
+    digits, tmp_path, optimizer, device
 ):
     """They are trained in another memory layout; a checkpoint knows of none."""
     settings = TrainingSettings(epochs=2, batch_size=len(digits.train) // STEPS, optimizer=optimizer)
@@ -204,12 +208,14 @@ def test_convolutions_go_on_as_if_they_had_never_stopped_and_come_back_in_their_
             )
 
     straight, first, second = (convolutional(seed) for seed in (0, 0, 9))
-    whole = train(straight, digits, settings, seed=5)
     file = tmp_path / "state.safetensors"
-    with pytest.raises(Left):
-        train(first, digits, settings, seed=5, keeper=KeepAt(file, STEPS + 4))
+    with repeatable(device != "cpu"):
+        whole = train(straight, digits, settings, seed=5, device=device)
+        with pytest.raises(Left):
+            train(first, digits, settings, seed=5, keeper=KeepAt(file, STEPS + 4), device=device)
+        rest = train(second, digits, settings, seed=5, start=file, device=device)
     assert not first[2].weight.is_contiguous()
-    assert train(second, digits, settings, seed=5, start=file).scores == whole.scores
+    assert rest.scores == whole.scores
     assert torch.equal(weights(straight), weights(second))
     assert all(parameter.is_contiguous() and parameter.grad is None for parameter in second.parameters())
 
