@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text, tuple_
@@ -24,6 +25,7 @@ from nas.store.rows import (
 from nas.store.schema import attempts, attributes, checkpoints, events, leases, measurements, studies, trials, workers
 
 NUMBERS_AT_ONCE = 500
+NUMBER = TrialRow._fields.index("number")
 
 _rows = select(*(trials.c[name] for name in TrialRow._fields))
 
@@ -31,13 +33,13 @@ _changes = (
     _rows.where(trials.c.study_id == bindparam("study"), trials.c.revision > bindparam("after"))
     .order_by(trials.c.revision, trials.c.number)
 )  # fmt: skip
-# + 0 keeps SQLite from the index of numbers, through which it would read all later trials of the study
 _first_changes = _changes.limit(bindparam("most"))
+# + 0 keeps SQLite from the index of numbers, through which it would read all later trials of the study
 _rest_of_revision = _rows.where(
     trials.c.study_id == bindparam("study"),
     trials.c.revision == bindparam("revision_cut"),
     trials.c.number + 0 > bindparam("last"),
-).order_by(trials.c.number + 0)
+)
 
 _one = _rows.where(trials.c.study_id == bindparam("study"), trials.c.number == bindparam("wanted"))
 
@@ -55,7 +57,9 @@ def changes(connection: Connection, study_id: int, after: int, limit: int | None
     found = list(map(TrialRow._make, statements.tuples(connection, _first_changes, {**parameters, "most": limit})))
     if len(found) == limit and found:
         last = {"study": study_id, "revision_cut": found[-1].revision, "last": found[-1].number}
-        found += map(TrialRow._make, statements.tuples(connection, _rest_of_revision, last))
+        # they stand by number in the table already, which SQLite cannot know: Python sees it and has nothing to sort
+        rest = sorted(statements.tuples(connection, _rest_of_revision, last), key=itemgetter(NUMBER))
+        found += map(TrialRow._make, rest)
     return found
 
 
