@@ -135,6 +135,7 @@ class Child:
     def __init__(self, pipe: Pipe, settings: Mapping[str, Any]) -> None:
         self._pipe = pipe
         self._device: str = settings["device"]
+        self._device_share: float = settings["device_share"]
         self._allow: tuple[str, ...] = tuple(settings["allow"])
         self._documents: dict[int, Mapping[str, Any]] = {}
         self._studies: dict[int, LoadedStudy] = {}
@@ -209,6 +210,7 @@ class Child:
             start_step=start.step,
             scratch=Path(command["scratch"]),
             device=self._device,
+            device_share=self._device_share,
             allow=self._allow,
         )
 

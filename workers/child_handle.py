@@ -36,6 +36,8 @@ class ChildSettings:
     #: the working directory; the parent's unless given
     folder: Path | None = None
     device: str = "cpu"
+    #: of the device's memory
+    device_share: float = 1.0
     #: threads of the numerical libraries
     threads: int = 1
     #: each attempt's output is kept below it (`log_path`); None to keep only what an error shows
@@ -109,6 +111,7 @@ class ChildHandle:
                     "import_paths": settings.import_paths,
                     "folder": None if settings.folder is None else str(settings.folder),
                     "device": settings.device,
+                    "device_share": settings.device_share,
                     "limits": vars(settings.limits),
                 }
             )

@@ -153,6 +153,8 @@ class Assignment:
     scratch: Path
     #: a torch device string: "cpu", "cuda:0"
     device: str = "cpu"
+    #: of the device's memory, where several workers have one GPU
+    device_share: float = 1.0
     #: packages beside ours that code named by the study may be imported from; hand it on wherever a name is imported
     allow: tuple[str, ...] = ()
 

@@ -122,6 +122,7 @@ class RayPool:
             folder=Path.cwd(),
             log_folder=None if log_folder is None else log_folder.absolute(),
             device="cuda:0" if gpus_per_worker > 0 else "cpu",
+            device_share=gpus_per_worker if 0 < gpus_per_worker < 1 else 1.0,
             threads=max(1, threads),
             limits=limits or ProcessLimits(),
         )

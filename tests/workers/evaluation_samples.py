@@ -29,7 +29,7 @@ def everything(assignment: Assignment, report: Report) -> dict[str, float]:
         budget=assignment.budget,
         task=dict(assignment.task),
         space=assignment.space.name,
-        device=assignment.device,
+        device=[assignment.device, assignment.device_share],
         allow=list(assignment.allow),
         folder=str(Path.cwd()),
         environment=dict(os.environ),

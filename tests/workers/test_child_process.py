@@ -43,7 +43,7 @@ def child_settings(**changes):
 @pytest.fixture(scope="module")
 def shared():
     """One child for all tests that do it no harm."""
-    evaluation = ChildProcess(child_settings())
+    evaluation = ChildProcess(child_settings(device_share=0.5))
     yield evaluation
     evaluation.close()
 
@@ -88,6 +88,7 @@ def test_the_evaluator_gets_all_it_needs_and_nothing_that_leads_to_the_database(
     assert given["trial"] == ["demo", 4, 2]
     assert given["allow"] == ["evaluation_samples"]
     assert given["folder"] == str(Path.cwd())
+    assert given["device"] == ["cpu", 0.5]
 
 
 def test_the_environment_of_trial_code_has_no_way_to_the_database(monkeypatch):

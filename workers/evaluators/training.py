@@ -25,7 +25,7 @@ from workers.state_file import read_state
 from workers.training.decisions import check_decisions, training_decisions
 from workers.training.grouped import Member, company, train_together
 from workers.training.loop import TrainingResult, train
-from workers.training.memory import check_memory
+from workers.training.memory import check_memory, keep_to_share
 from workers.training.seeding import derived_seed, repeatable, seeded, threads
 from workers.training.settings import TrainingSettings
 
@@ -124,7 +124,8 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
         settings = self.settings_for(assignment)
         with threads(settings.threads), repeatable(settings.deterministic):
             network = _network(assignment, dataset)
-            foretold = check_memory(network, dataset, settings, assignment.device)
+            foretold = check_memory(network, dataset, settings, assignment.device, assignment.device_share)
+            keep_to_share(assignment.device, assignment.device_share)
             if foretold is not None:
                 report.note(predicted_memory_bytes=foretold)
             measured = self._architecture_metrics(network, dataset, assignment, report)
@@ -196,6 +197,7 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
         device, count = trials[0][1].device, self.settings_for(trials[0][1]).threads
         members: list[Member] = []
         which: list[tuple[int, Assignment, dict[str, float]]] = []
+        keep_to_share(device, trials[0][1].device_share)
         with threads(count):
             for index, assignment, network, report in trials:
                 try:

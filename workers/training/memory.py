@@ -50,16 +50,23 @@ class MemoryNeed:
         return sum(vars(self).values())
 
 
+def keep_to_share(device: torch.device | str, share: float) -> None:
+    """Give this process no more than its share of a GPU's memory: a training that wants more fails, and no other."""
+    if share < 1.0 and torch.device(device).type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
 def check_memory(
-    network: nn.Module, dataset: Dataset, settings: TrainingSettings, device: torch.device | str
+    network: nn.Module, dataset: Dataset, settings: TrainingSettings, device: torch.device | str, share: float = 1.0
 ) -> int | None:
     """Raise `WouldNotFit` if the network cannot be trained in the memory there is; the GPU is not touched.
 
     Args:
         network: on the CPU.
         dataset: what it is to be trained on.
-        settings: its `memory_bytes`, or else all the memory of the GPU, is the limit.
+        settings: its `memory_bytes`, or else the share of the GPU's memory, is the limit.
         device: where it is to be trained.
+        share: of the GPU.
 
     Returns:
         The bytes foretold; None where there is no limit, or where a network does not run without numbers.
@@ -67,7 +74,7 @@ def check_memory(
     device = torch.device(device)
     limit = settings.memory_bytes
     if limit is None and device.type == "cuda":
-        limit = torch.cuda.get_device_properties(device).total_memory
+        limit = int(share * torch.cuda.get_device_properties(device).total_memory)
     if limit is None:
         return None
     try:

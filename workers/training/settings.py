@@ -58,8 +58,8 @@ class TrainingSettings:
     """On a GPU, record the training step once and replay it. For networks whose forward pass depends on Python's own
     state (counters, random numbers that are not torch's), which a recording cannot see, turn it off."""
     memory_bytes: int | None = None
-    """A network that would need more to train is not begun: out of memory. None for the whole of the GPU; no limit on a
-    CPU."""
+    """A network that would need more to train is not begun: out of memory. None for the worker's share of the GPU; no
+    limit on a CPU."""
     threads: int = 1
     """CPU threads of torch while it trains. One per worker is best where workers share the cores, and the same on every
     machine; 0 takes the worker's share of the machine's cores."""

@@ -10,7 +10,7 @@ from workers.datasets.load import load_dataset
 from workers.outcome import outcome_of_exception
 from workers.protocol import FailureKind
 from workers.training.loop import train
-from workers.training.memory import WouldNotFit, check_memory, predicted_memory
+from workers.training.memory import WouldNotFit, check_memory, keep_to_share, predicted_memory
 from workers.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -107,6 +107,28 @@ def test_a_gpu_is_measured_by_what_it_has_and_not_touched(digits, monkeypatch):
     assert 128 * 2**20 < foretold < 150 * 2**20
     with pytest.raises(WouldNotFit):
         check_memory(perceptron(20_000), digits, TrainingSettings(batch_size=512), "cuda")
+    with pytest.raises(WouldNotFit, match="there are 75 MiB"):
+        check_memory(perceptron(20), digits, TrainingSettings(), "cuda", 0.5)
+
+
+def test_a_process_that_shares_a_gpu_takes_its_share(monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *told: given.append(told))
+    for device, share in (("cpu", 0.5), ("cuda:0", 1.0), ("cuda:0", 0.25)):
+        keep_to_share(device, share)
+    assert given == [(0.25, "cuda:0")]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_beyond_its_share_of_a_gpu_a_process_is_out_of_memory():
+    whole = torch.cuda.get_device_properties("cuda:0").total_memory
+    keep_to_share("cuda:0", 0.01)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(whole // 50, dtype=torch.uint8, device="cuda:0")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, "cuda:0")
 
 
 def test_a_network_that_looks_at_numbers_is_left_to_try(digits):
