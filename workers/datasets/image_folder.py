@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ PARTS = {
     "test": ("test",),
 }
 """A folder that has a part's folder for training is taken apart; the classes then lie one level deeper."""
+
+STRAY = 10_000
+"""So much else may lie among images, beside as much as there are images: somebody's whole disk is not searched."""
 
 
 def image_folder(
@@ -70,13 +74,23 @@ def _size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:
-    pairs = [
-        (file, group.name)
-        for group in sorted(folder.iterdir())
-        if group.is_dir() and not group.name.startswith(".")
-        for file in sorted(group.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
+    pairs: list[tuple[Path, str]] = []
+    others = 0
+    for group in sorted(folder.iterdir()):
+        if not group.is_dir() or group.name.startswith("."):
+            continue
+        images: list[Path] = []
+        for place, folders, names in os.walk(group):
+            found = [Path(place, name) for name in names if not name.startswith(".")]
+            found = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
+            images += found
+            others += len(folders) + len(names) - len(found)
+            if others > STRAY + len(pairs) + len(images):
+                raise DataError(
+                    f"{folder} is no folder of images: it holds more than {STRAY} other files and folders (the last of "
+                    f"them in {place}); one folder per class is needed, with {', '.join(sorted(SUFFIXES))} files"
+                )
+        pairs += [(file, group.name) for file in sorted(images)]
     if not pairs:
         raise DataError(
             f"{folder} holds no images; one folder per class is needed, with {', '.join(sorted(SUFFIXES))} files"

@@ -225,6 +225,18 @@ def test_image_folder_with_parts(tmp_path):
     assert data.input_shape == (3, 6, 5)
 
 
+def test_a_folder_of_other_things_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.datasets.image_folder.STRAY", 4)
+    for group in ("a", "b"):
+        (tmp_path / group / "deeper").mkdir(parents=True)
+        (tmp_path / group / "notes.txt").touch()
+    with pytest.raises(DataError, match="holds no images"):
+        load_dataset(str(tmp_path))
+    (tmp_path / "a" / "more").mkdir()
+    with pytest.raises(DataError, match="is no folder of images: it holds more than 4 other files and folders"):
+        load_dataset(str(tmp_path))
+
+
 def test_image_folder_with_ragged_or_broken_images(tmp_path):
     write_images(tmp_path / "set", [*PIXELS[:39], np.zeros((3, 3), np.uint8)])
     with pytest.raises(DataError, match=r"images differ in size: .* is 5 x 6, .* is 3 x 3 .*image_size"):
