@@ -16,7 +16,7 @@ from nas.comparison import QUICK, Compared, compare, examination
 from nas.errors import NasError, NotResumable, SpecChanged
 from nas.evaluation import make_pool
 from nas.files import checkpoint_folder, sweep_checkpoints
-from nas.history import History
+from nas.history import History, no_collection
 from nas.metric import Metric, as_metrics
 from nas.quantities import is_finite, seconds
 from nas.recommended import Recommended, recommended
@@ -160,9 +160,10 @@ class Study:
         if self._history is None:
             self._history = History(self.space, self.metrics, seed=self.seed, budget=self.budget, data=self.data)
         rows = None
-        while rows is None or len(rows) >= ROWS_AT_ONCE:  # in pieces: as rows they take twice the memory
-            rows = self.store.changes(self.id, self._history.revision, limit=ROWS_AT_ONCE)
-            self._history.update(rows)
+        with no_collection():
+            while rows is None or len(rows) >= ROWS_AT_ONCE:  # in pieces: as rows they take twice the memory
+                rows = self.store.changes(self.id, self._history.revision, limit=ROWS_AT_ONCE)
+                self._history.update(rows)
         return self._history
 
     def run(
