@@ -8,6 +8,20 @@ from typing import Any
 
 from search_spaces.nodes import Boolean, Cell, Choice, Float, Integer, Node, Op, Repeat, Shared, SpaceError
 
+DEEPEST = 400
+"""So many lists and objects stand within one another in a document at most; deeper ones no JSON encoder takes."""
+
+
+def check_depth(document: Any) -> Any:
+    """The document, or `SpaceError` if it is nested too deeply."""
+    level = [document]
+    for _ in range(DEEPEST):
+        pieces = [piece for piece in level if isinstance(piece, list | Mapping)]
+        if not pieces:
+            return document
+        level = [part for piece in pieces for part in (piece if isinstance(piece, list) else piece.values())]
+    raise SpaceError(f"the search space is nested too deeply: its document has more than {DEEPEST} levels")
+
 
 def to_document(node: Node) -> Any:
     """JSON of a node. Scalars and lists stand for themselves; everything else is an object with a "node" key."""

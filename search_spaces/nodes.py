@@ -123,8 +123,8 @@ class Float:
     def __post_init__(self) -> None:
         for name in ("low", "high"):
             bound = getattr(self, name)
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-                raise SpaceError(f"Float bounds must be finite numbers, got {bound!r}")
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not abs(bound) <= sys.float_info.max:
+                raise SpaceError(f"Float bounds must be finite numbers, got {bound!r:.100}")
             object.__setattr__(self, name, float(bound) + 0.0)  # + 0.0 turns -0.0 into 0.0
         if self.low >= self.high:
             raise SpaceError(f"Float needs low < high, got {self.low} and {self.high}")

@@ -193,18 +193,18 @@ class SearchSpace:
 
     def to_document(self) -> dict[str, Any]:
         """The space as plain JSON: enough to make it again, given its operations' code."""
-        from search_spaces.document import to_document
+        from search_spaces.document import check_depth, to_document
 
-        return {"name": self.name, "root": to_document(self.root)}
+        return {"name": self.name, "root": check_depth(to_document(self.root))}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> SearchSpace:
         """Make a space from its document. Imports nothing: factories stay paths until a network is built."""
-        from search_spaces.document import from_document
+        from search_spaces.document import check_depth, from_document
 
         if not isinstance(document, Mapping) or not {"name", "root"} <= document.keys():
             raise SpaceError(f"a search space document must be an object with 'name' and 'root', got {document!r:.200}")
-        return cls(from_document(document["root"]), document["name"])
+        return cls(from_document(check_depth(document["root"])), document["name"])
 
     @cached_property
     def fingerprint(self) -> str:

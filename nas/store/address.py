@@ -66,9 +66,15 @@ def masked(url: str | URL) -> str:
 
 
 def _is_garbled(parsed: URL) -> bool:
-    """Whether a lost or added "?", "&" or "@" has put options, and so a password, into another part of the URL."""
+    """Whether a lost or added "?", "&", "@" or "/" has put options or a password into another part of the URL."""
+    if parsed.drivername.startswith("sqlite"):
+        return False
     shown = (parsed.drivername, parsed.username, parsed.host, parsed.database)
-    return not parsed.drivername.startswith("sqlite") and any(re.search(r"[=&?#@]", part or "") for part in shown)
+    return (
+        any(re.search(r"[=&?#@]", part or "") for part in shown)
+        or ":" in (parsed.database or "")
+        or re.search(r"[/?&].*=", str(parsed.password or "")) is not None
+    )
 
 
 def _may_be_shown(option: str, value: str) -> bool:

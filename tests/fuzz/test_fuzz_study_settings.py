@@ -2,6 +2,7 @@
 
 import json
 import random
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def test_any_space_document_is_made_or_refused() -> None:
 
     def odd(rng: random.Random) -> object:
         if rng.random() < 0.3:
-            return rng.choice(DOCUMENTS)["root"]
+            return deepcopy(rng.choice(DOCUMENTS)["root"])  # it may be changed in its turn
         if rng.random() < 0.2:
             return {"node": rng.choice(("choice", "integer", "float", "repeat", "shared", "op", "cell", "parts", "x"))}
         return deep(rng) if rng.random() < 0.1 else scalar(rng)

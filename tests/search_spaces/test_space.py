@@ -155,6 +155,12 @@ def test_deep_nesting_works_or_is_refused_in_words() -> None:
     assert space.validate(architecture) == architecture
     with pytest.raises(SpaceError, match="nested too deeply"):
         SearchSpace({"root": nested(5000)})
+    document = space.to_document()
+    assert SearchSpace.from_document(document) == space
+    for _ in range(50):
+        document = {"name": "deep", "root": {"node": "parts", "parts": [["inner", document["root"]]]}}
+    with pytest.raises(SpaceError, match="more than 400 levels"):
+        SearchSpace.from_document(document)
 
 
 @pytest.mark.parametrize("root", [None, 3, "text", {}, [], {"fixed": 3}, [1, 2], Repeat(Boolean(), 0)])

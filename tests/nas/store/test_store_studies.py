@@ -156,6 +156,9 @@ def test_a_seed_that_is_no_seed_is_refused(store: Store, seed: Any) -> None:
         ("postgresql:/me:secret@h/db", "postgresql:…"),
         ("postgres:me:secret@h", "postgres:…"),
         ("postgresql://me:se@cr/et@h/db", "postgresql:…"),
+        ("postgresql://me/me:secret[::1]:1/db", "postgresql:…"),
+        ("postgresql://127.0.0.1:1/db?user=u&password=@secret", "postgresql:…"),
+        ("postgresql://me:/secret%3D@h/db", "postgresql:…"),
     ],
 )
 def test_urls_are_shown_without_passwords(url: str, shown: str) -> None:
