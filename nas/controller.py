@@ -112,10 +112,13 @@ class Controller:
 
     def run(self) -> str:
         """Search until a rule ends it; returns why. An interrupt, or SIGTERM, returns running trials to the queue."""
-        with sigterm_interrupts(), self.pool:
-            while (reason := self.insist(self.one_round)) is None:
-                self.insist(lambda: self.pool.work(self.round_seconds, self.wait_for_news))
-            return reason
+        with sigterm_interrupts():
+            if (reason := self.insist(self.over_already)) is not None:
+                return reason
+            with self.pool:
+                while (reason := self.insist(self.one_round)) is None:
+                    self.insist(lambda: self.pool.work(self.round_seconds, self.wait_for_news))
+                return reason
 
     def insist(self, step: Callable[[], Answer]) -> Answer:
         """Take a step, again and again while the database is away: every step may be taken twice."""
@@ -132,21 +135,39 @@ class Controller:
             time.sleep(pause * (0.5 + self._random.random()))
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
+    def over_already(self) -> str | None:
+        """Why the search is over before it begins, if it is: no worker is started for it."""
+        self.look_around()
+        return self.over(self.refresh())
+
     def one_round(self) -> str | None:
         """Take back what dead workers held, read the news, and propose; returns why the search is over, if it is."""
         self.pool.tend()
         self.look_around()
         state = self.refresh()
         self.stop_hopeless()
-        reason = self.was_halted(state) or self.reason_to_end()
-        if reason is None and state == "completed":  # by the rules of another controller; ours say to go on
+        if (reason := self.over(state)) is not None:
+            return reason
+        if state == "completed":  # by the rules of another controller; ours say to go on
             self.store.set_study_state(self.study_id, state := "active")
-        if reason is None and state == "active":
-            reason = self.propose()
-        self.tell_watcher(state if reason is None else "ended")
-        if reason is not None and state == "active":
-            self.store.set_study_state(self.study_id, "completed")
+        if state == "active" and (reason := self.propose()) is not None:
+            self.conclude(state)
+            return reason
+        self.tell_watcher(state)
+        return None
+
+    def over(self, state: str) -> str | None:
+        """Why the search is over, by what is known; then it is concluded."""
+        reason = self.was_halted(state) or self.reason_to_end()
+        if reason is not None:
+            self.conclude(state)
         return reason
+
+    def conclude(self, state: str) -> None:
+        """Say that it is over, to who watches and in the database."""
+        self.tell_watcher("ended")
+        if state == "active":
+            self.store.set_study_state(self.study_id, "completed")
 
     def look_around(self) -> None:
         """About once a second: requeue trials of workers that are gone, and see whether others' workers are there."""

@@ -12,6 +12,7 @@ from nas.errors import NotResumable, SpecChanged, StudyExists, UnknownStudy
 from nas.metric import Goal
 from nas.trial import TrialState
 from search_spaces import Boolean, Choice, Float, Integer, Repeat, SearchSpace, sample
+from workers.local_pool import LocalPool
 from workers.protocol import LeaseLost
 
 SPACE = SearchSpace(
@@ -56,6 +57,20 @@ def test_the_number_of_trials_is_a_total(study: nas.Study) -> None:
     assert len(study.trials) == 5
     study.run(evaluator=evaluate, trials=8, pool="local")
     assert [trial.number for trial in study.trials] == list(range(8))
+
+
+def test_no_worker_is_started_for_a_search_that_is_over(study: nas.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = study.run(evaluator=evaluate, trials=4)
+
+    def started(pool: LocalPool) -> LocalPool:
+        raise AssertionError("a worker is started")
+
+    monkeypatch.setattr(LocalPool, "__enter__", started)
+    told: list[str] = []
+    assert study.run(evaluator=evaluate, trials=4, watch=lambda progress: told.append(progress.state)) == said
+    assert told == ["ended"]
+    with pytest.raises(AssertionError, match="a worker is started"):
+        study.run(evaluator=evaluate, trials=5)
 
 
 def test_a_search_that_is_interrupted_and_reopened_proposes_the_same(study: nas.Study, store_url: str) -> None:
