@@ -69,8 +69,6 @@ class Choice:
         elif isinstance(options, Sequence) and not isinstance(options, str):
             for option in options:
                 label = option.label if isinstance(option, Op) else option
-                if isinstance(label, float) and not math.isfinite(label):
-                    raise SpaceError(f"an option must be finite, got {label!r}")
                 if label is not None and not isinstance(label, str | int | float | bool):
                     raise SpaceError(
                         f"option {option!r} needs a label: write Choice({{'label': …}}); only scalars and Op may stand "
@@ -83,6 +81,9 @@ class Choice:
             raise SpaceError(f"options must be a mapping or a list, got {options!r}")
         if not labelled:
             raise SpaceError("a Choice needs at least one option, got none")
+        for option in labelled.values():
+            if isinstance(option, float) and not math.isfinite(option):
+                raise SpaceError(f"an option must be finite, got {option!r}")
         object.__setattr__(self, "options", MappingProxyType(labelled))
 
     @property

@@ -24,6 +24,8 @@ from search_spaces.nodes import Boolean, Cell, Choice, Float, Integer, Op, Repea
         (lambda: Float(1.0, 1.0), "low < high"),
         (lambda: Float(0.0, math.inf), "finite"),
         (lambda: Float(0, 10**400), "finite"),
+        (lambda: Choice([1.0, math.nan]), "an option must be finite, got nan"),
+        (lambda: Choice({"far": math.inf}), "an option must be finite, got inf"),
         (lambda: Float(0.0, 1.0, log=True), "low > 0"),
         (lambda: Repeat(Boolean(), -1), "from 0 to"),
         (lambda: Repeat(Boolean(), True), "from 0 to"),
