@@ -141,7 +141,6 @@ def test_a_gpu_without_a_counter_or_without_the_library_is_refused(monkeypatch: 
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_counter_of_this_gpu_moves() -> None:
     pytest.importorskip("pynvml", reason="needs nvidia-ml-py")
     device = torch.device("cuda")

@@ -102,7 +102,6 @@ def test_peak_memory_of_a_processor_is_unknown():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_peak_memory_of_a_gpu_counts_what_was_allocated():
     with peak_memory("cuda") as peak:
         torch.zeros(2**20, device="cuda")
@@ -111,7 +110,6 @@ def test_peak_memory_of_a_gpu_counts_what_was_allocated():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_times_calls_itself_and_a_network_on_the_processor_stays_there():
     x = torch.randn(512, 512, device="cuda")
     first, second = each_ms([lambda: x @ x, lambda: [x @ x for _ in range(50)]], torch.device("cuda"))

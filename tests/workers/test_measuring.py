@@ -174,7 +174,6 @@ def test_bad_settings_are_refused(settings, message):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_looks_up_too(cache):
     found, notes = measured(MeasuringSettings(latency_source="look_up"), "latency_ms", device="cuda")
     assert found["latency_ms"] > 0

@@ -243,7 +243,6 @@ def test_a_batch_that_nothing_can_be_scored_on_is_refused(inputs: Tensor, target
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_scores_are_those_of_the_cpu_on_the_device_of_the_network() -> None:
     for name, kind in product(PROXIES, NETWORKS):
         here = score(name, make(kind), batch_for(kind))

@@ -35,7 +35,6 @@ def test_an_epoch_is_left_early():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_it_is_seen_a_look_later():
     total = torch.zeros((), device="cuda")
     watch = FiniteWatch(total)

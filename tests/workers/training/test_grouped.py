@@ -287,8 +287,6 @@ def test_through_the_operator_that_a_gpu_has_a_kernel_for_the_training_is_the_sa
 
 @pytest.mark.cuda
 def test_on_a_gpu_too_candidates_become_what_each_becomes_alone(classes):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device here")
     pytest.importorskip("cuda.core", reason="needs cuda-core: pip install '.[cuda]'")
     space = mlp(**KINDS, normalizations=("none", "layer"), dropout=0.0)
     settings = [replace(one, epochs=4) for one in settings_of(8)]

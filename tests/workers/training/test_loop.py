@@ -185,10 +185,7 @@ def test_every_option_goes_on_as_if_it_had_never_stopped(digits, tmp_path, extra
     assert torch.equal(weights(straight), weights(second))
 
 
-ON_A_GPU = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_convolutions_go_on_as_if_they_had_never_stopped_and_come_back_in_their_plain_layout(
     digits, tmp_path, optimizer, device
@@ -323,7 +320,6 @@ def test_thread_counts_are_put_back():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_on_a_gpu_learns(digits, precision):
     settings = TrainingSettings(epochs=8, learning_rate=0.01, precision=precision)
@@ -332,7 +328,6 @@ def test_training_on_a_gpu_learns(digits, precision):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_dropout_of_an_epoch_that_was_cut_in_two_is_the_same(digits, tmp_path):
     settings = TrainingSettings(epochs=2, batch_size=len(digits.train) // STEPS)
     whole = train(perceptron(digits, dropout=0.5), digits, settings, seed=5, device="cuda")

@@ -120,7 +120,6 @@ def test_a_process_that_shares_a_gpu_takes_its_share(monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_beyond_its_share_of_a_gpu_a_process_is_out_of_memory():
     whole = torch.cuda.get_device_properties("cuda:0").total_memory
     keep_to_share("cuda:0", 0.01)
