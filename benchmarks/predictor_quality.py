@@ -8,7 +8,7 @@ Printed are mean and standard error over the seeds of Kendall's tau-b between po
 the negative log likelihood and of the absolute distance of the calibration curve from the diagonal, and the seconds of
 a fit and of its beliefs about the 400. With `--told costs` the predictors are told the numbers of parameters and
 multiply-accumulates, with `--told scores` 13 published zero-cost scores (`published_scores.py`, which wants
-NAS_BENCHMARK_DATA).
+NAS_BENCHMARK_DATA), with `--told more` AZ-NAS's beside them (`measured_scores.py`, which wants NAS_MEASURED_SCORES).
 """
 
 import argparse
@@ -19,16 +19,21 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from measured_scores import AZ_NAS_SCORES
 from published_scores import COSTS, SCORES_CIFAR10, SCORES_IMAGENET16
 
-from predictors.features import Quantities, knowing
+from predictors.features import Beside, Features, knowing
 from predictors.predictor import Predictor
 from predictors.quality import judge
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 
 ASKED = 400
-TOLD = {"costs": (COSTS, COSTS), "scores": (SCORES_CIFAR10, SCORES_IMAGENET16)}
+TOLD: dict[str, tuple[Features, Features]] = {
+    "costs": (COSTS, COSTS),
+    "scores": (SCORES_CIFAR10, SCORES_IMAGENET16),
+    "more": (Beside((SCORES_CIFAR10, AZ_NAS_SCORES)), Beside((SCORES_IMAGENET16, AZ_NAS_SCORES))),
+}
 """What predictors may be told: on the cifars, on ImageNet16-120."""
 DEFAULT = ("gaussian_process", "random_forest", "gradient_boosting", "path_ensemble", "graph_network", "stacked")
 
@@ -48,7 +53,7 @@ class Tables:
             self.losses = {str(name): 100.0 - tables["test200"][:, i] for i, name in enumerate(tables["datasets"])}
 
 
-def made(name: str, told: Quantities | None) -> Predictor:
+def made(name: str, told: Features | None) -> Predictor:
     """The predictor with its defaults, told quantities if there are any."""
     module = import_module(f"predictors.{name}")
     found: Predictor = getattr(module, "".join(word.capitalize() for word in name.split("_")))(nas_bench_201())

@@ -6,7 +6,8 @@ A strategy finds them by path, for example
 
 NAS_BENCHMARK_DATA names the folder of the tables, as everywhere here. `SCORES_CIFAR10` and `SCORES_IMAGENET16` are the
 13 proxies of `nasbench201/nb201_zc13.npz`; a cell that was not scored has the scores of one that computes the same, or
-none. `COSTS` are millions of parameters and of multiply-accumulates (cifar10), of all cells.
+the medians: that nobody looked at it says nothing of it. `COSTS` are millions of parameters and of
+multiply-accumulates (cifar10), of all cells.
 """
 
 import os
@@ -60,8 +61,9 @@ def scores(data: str) -> Table:
         scored = published[f"index_{data}"]
         rows[scored] = published[data]
         of_class = dict(zip(same[scored].tolist(), published[data], strict=True))
+    medians = np.nanmedian(rows, axis=0)
     for place in np.flatnonzero(np.isnan(rows).all(axis=1)).tolist():
-        rows[place] = of_class.get(int(same[place]), np.nan)
+        rows[place] = of_class.get(int(same[place]), medians)
     return Table(names, dict(zip(everything, rows, strict=True)))
 
 

@@ -123,7 +123,7 @@ class Bayesian(Allowing):
         """See `Strategy.propose`."""
         untried = Untried(history)
         proposals: list[Proposal] = []
-        features = self._features
+        features = self.told(history)
         search: Search | None = None
         ready: list[Candidate] = []  # the rest of a batch
         while len(proposals) < count and not untried.is_exhausted:
@@ -147,6 +147,10 @@ class Bayesian(Allowing):
             proposals.append(Proposal(architecture=untried.take(architecture), lineage=lineage, attributes=notes))
         return proposals
 
+    def told(self, history: History) -> Untrained | None:
+        """What the predictor is told beside the decisions, after this history; None for nothing."""
+        return self._features
+
     def believed(self, history: History) -> Believed | None:
         """What is believed of the finished trials; None while fewer than two have completed."""
         search = self._search(history)
@@ -164,9 +168,9 @@ class Bayesian(Allowing):
             batch=self.batch,
         )
 
-    def _telling(self, history: History) -> Parts:
-        """The parts, the predictor told the features of this history's architectures."""
-        parts, features = self._parts(history.space, len(history.metrics)), self._features
+    def _telling(self, history: History, features: Untrained | None) -> Parts:
+        """The parts, the predictor told these features of this history's architectures."""
+        parts = self._parts(history.space, len(history.metrics))
         if features is None:
             return parts
         from predictors.features import Quantities, knowing
@@ -177,7 +181,7 @@ class Bayesian(Allowing):
 
     @property
     def _features(self) -> Untrained | None:
-        """What the predictor is told beside the decisions; None for nothing."""
+        """Those that were named."""
         return Untrained.of(self.features, "features") if self.features else None
 
     def _search(self, history: History) -> Search | None:
@@ -186,8 +190,10 @@ class Bayesian(Allowing):
             return None
         from nas.strategies.next_candidate import Search
 
+        features = self.told(history)
         # the parts stay for the whole study, for what they remember of architectures (encodings)
-        parts = history.cached((*self._key, "parts"), lambda: self._telling(history))
+        key = (*self._key, "parts", features is not None)
+        parts = history.cached(key, lambda: self._telling(history, features))
         return Search.begin(
             parts,
             history,

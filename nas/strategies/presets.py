@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+from nas.history import History
 from nas.strategies.bayesian import Bayesian, Named
+from nas.strategies.untrained import Untrained
 
 MEAN: Mapping[str, Any] = MappingProxyType({"name": "upper_confidence_bound", "width": 0.0})
 """The acquisition that takes a predictor by its word."""
 
 TREES: Mapping[str, Any] = {"name": "random_forest", "trees": 30}
 """A forest that is fitted in a tenth of a second; of many trees it is the last few that tell least."""
+
+STACK: Mapping[str, Any] = {"name": "stacked", "members": ["gaussian_process", TREES]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,13 @@ class Auto(Bayesian):
     For trials that take less than the tenths of a second of a proposal, `regularized_evolution` gets more done.
     """
 
-    predictor: Named = field(
-        default_factory=lambda: {"name": "stacked", "members": ["gaussian_process", TREES]}, hash=False
-    )
+    predictor: Named = field(default_factory=lambda: dict(STACK), hash=False)
     most: int = 500
+
+    def told(self, history: History) -> Untrained | None:
+        """See `Bayesian.told`."""
+        if self.features is not None or self.predictor != STACK:
+            return super().told(history)
+        from nas.strategies.affordable import SCORES, is_affordable
+
+        return SCORES if is_affordable(history, self._allow) else None

@@ -114,7 +114,7 @@ def test_nothing_is_fitted_while_fewer_than_two_have_completed():
     study.add(strategy.propose(history, 4, study.rng()))
     study.finish(0)
     study.refresh(history)
-    history.cache[(*strategy._key, "parts")] = replace(strategy._parts(DIGITS, 1), predictor=Unfit(DIGITS))
+    history.cache[(*strategy._key, "parts", False)] = replace(strategy._parts(DIGITS, 1), predictor=Unfit(DIGITS))
     assert len(strategy.propose(history, 3, study.rng())) == 3
     study.finish(1)
     with pytest.raises(AssertionError):

@@ -1,5 +1,7 @@
 """What is known before any training: counted, scored or looked up, the same whoever asks and whenever."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from nas import catalogue
 from nas.history import History
 from nas.metric import Metric
 from nas.settings import Part
+from nas.strategies.affordable import is_affordable
 from nas.strategies.untrained import Untrained
+from nas.trial_rows import TrialAsRow
 from predictors.zero_cost.scorer import Scorer
 from search_spaces.build import build
 from search_spaces.catalogue.mlp import mlp
@@ -149,3 +153,70 @@ def test_a_predictor_that_takes_no_features_is_refused_before_a_search_begins():
     with pytest.raises(ValueError, match="describes no network"):
         catalogue.load("strategy", "bayesian", {"features": ["macs"]}).check(FLAT, [Metric("error")])
     assert Times().factor == 1.0
+
+
+def finished_row(number, architecture, metrics, seconds):
+    """A completed trial that took so long, its own revision."""
+    return TrialAsRow(
+        number=number,
+        state="completed",
+        architecture=architecture.to_json(),
+        canonical_key=str(number),
+        budget=None,
+        promoted_from=None,
+        repeat=0,
+        lineage="[]",
+        metrics=json.dumps(metrics),
+        worker="one",
+        started=0,
+        ended=round(seconds * 1e6),
+        revision=number + 1,
+        proposed_revision=number,
+    )
+
+
+def auto_after(seconds, *, features=None, predictor=None, data="digits", trials=10):
+    """What `auto` proposes next when its trials took so many seconds."""
+    settings = {} if features is None else {"features": features}
+    if predictor is not None:
+        settings["predictor"] = predictor
+    strategy = catalogue.load("strategy", "auto", {"candidates": {"name": "mutation_pool", "count": 5}, **settings})
+    history = history_of(CELLS, data)
+    rng = np.random.default_rng(1)
+    history.update(
+        finished_row(number, sample(CELLS, rng), {"error": float(number % 7)}, seconds) for number in range(trials)
+    )
+    strategy.check(CELLS, history.metrics)
+    (proposal,) = strategy.propose(history, 1, np.random.default_rng(2))
+    return proposal
+
+
+def test_auto_is_told_zero_cost_scores_once_trials_take_long():
+    assert "proxies" not in auto_after(2.0).attributes
+    assert "proxies" not in auto_after(5000.0, trials=9).attributes
+    told = auto_after(5000.0)
+    assert set(told.attributes["proxies"]) <= {"expressivity", "progressivity", "trainability", "complexity"}
+    assert "expressivity" in told.attributes["proxies"]
+    assert auto_after(5000.0) == told
+
+
+def test_auto_leaves_the_scores_out_where_somebody_has_decided_or_nothing_can_be_scored(caplog):
+    assert not auto_after(5000.0, features=[]).attributes
+    assert set(auto_after(5000.0, features=["macs"]).attributes["proxies"]) == {"macs"}
+    assert not auto_after(5000.0, predictor="gaussian_process").attributes
+    assert not auto_after(5000.0, data=None).attributes
+    assert not caplog.text
+    assert not auto_after(5000.0, data="no/such/folder").attributes
+    assert "no/such/folder" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_the_networks_must_be_small_beside_the_trials_too():
+    large = nas_bench_201(channels=64, cells=5)
+    history = history_of(large, "digits")
+    rng = np.random.default_rng(1)
+    history.update(finished_row(number, sample(large, rng), {"error": 1.0}, 250.0) for number in range(10))
+    assert not is_affordable(history)
+    small = history_of(CELLS, "digits")
+    small.update(finished_row(number, sample(CELLS, rng), {"error": 1.0}, 250.0) for number in range(10))
+    assert is_affordable(small)
