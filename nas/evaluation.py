@@ -48,9 +48,14 @@ def make_pool(
             "of a module (not in the script that is run), or use pool='local'"
         )
     if kind == "auto":
-        # a limit can be held only where the evaluation is a process of its own
-        needs_process = workers > 1 or (is_limited and row.spec["space"]["root"] is not None)
+        # a limit can be held, and a GPU be shared out, only where the evaluation is a process of its own
+        needs_process = workers > 1 or gpus_per_worker > 0 or (is_limited and row.spec["space"]["root"] is not None)
         kind = "ray" if needs_process and "path" in stored else "local"
+    if kind == "local" and gpus_per_worker > 0:
+        raise NasError(
+            f"study {row.name!r}: gpus_per_worker {gpus_per_worker:g} needs Ray workers, and workers in this process "
+            "evaluate on the CPU; use pool='ray' with an evaluator from a module, or gpus_per_worker 0"
+        )
     device = "cpu" if kind == "local" else own_device(gpus_per_worker, ray_address)
     metrics = [metric["name"] for metric in row.spec["metrics"]]
     if device is not None and DEVICE_METRICS.intersection(metrics):
@@ -73,6 +78,7 @@ def make_pool(
             opened,
             function,
             workers=workers,
+            own_threads=row.spec.get("stopper") is not None,  # it is asked while a trial runs
             space=space,
             allow=tuple(allow),
             checkpoints=checkpoint_folder(store),

@@ -163,8 +163,8 @@ class Heartbeat:
 
     def _lose(self, running: RunningTrial) -> None:
         with self._lock:
-            if running.fence not in self._held:
-                return  # finished while the call was under way
+            if running.fence not in self._held or running.is_delivered:
+                return  # finished, or just finishing, while the call was under way
         running.lost = True
         logger.warning("%s: its lease is lost; this attempt ends and writes nothing", running)
 

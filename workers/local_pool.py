@@ -24,13 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class LocalPool:
-    """One worker in the calling thread, or several in threads of their own.
+    """One worker in the calling thread, or workers in threads of their own.
 
     Args:
         queue: opens the queue; one is opened for the pool, and closed by `close`.
         evaluator: a function (assignment, report) -> metrics, or an object with `evaluate`; shared by all threads.
         workers: 1 evaluates within `work`, in the thread that calls it: no thread to switch to, and an interrupt
             reaches the evaluator itself.
+        own_threads: even if there is 1, so that the caller can look at a trial meanwhile and stop it.
         space: the study's space, where the caller has it.
         device: where to evaluate.
         allow: packages beside ours that code named by the study may be imported from.
@@ -43,6 +44,7 @@ class LocalPool:
         evaluator: Any,
         *,
         workers: int = 1,
+        own_threads: bool = False,
         space: SearchSpace | None = None,
         device: str = "cpu",
         allow: tuple[str, ...] = (),
@@ -55,6 +57,7 @@ class LocalPool:
         self._device = device
         self._checkpoints = checkpoints
         self._size = workers
+        self._is_inline = workers == 1 and not own_threads
         self._prefix = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._queue: TrialQueue | None = None
         self._workers: list[Worker] = []
@@ -82,7 +85,7 @@ class LocalPool:
             )
             for index in range(self._size)
         ]
-        if self._size == 1:
+        if self._is_inline:
             self._workers[0].open()
         else:
             self._threads = [
@@ -106,8 +109,8 @@ class LocalPool:
         return ()
 
     def work(self, seconds: float, wait: Callable[[float], object]) -> None:
-        """Evaluate what waits (one worker), or wait for the threads' results (several)."""
-        if self._size > 1 or not self._workers[0].step():
+        """Evaluate what waits (one worker in this thread), or wait for the threads' results."""
+        if not self._is_inline or not self._workers[0].step():
             wait(seconds)
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:

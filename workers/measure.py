@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from search_spaces.network import evaluating
+from search_spaces.operations.accelerated import plain
 
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -89,7 +90,8 @@ def forward_pass(
 ) -> Iterator[Callable[[], object]]:
     """A function that runs one forward pass in evaluation mode, without gradients, on zeros; it does not wait.
 
-    A network that is not on `device` and in this precision is left alone: a copy of it runs.
+    A network that is not on `device` and in this precision is left alone: a copy of it runs. CUDA kernels of our own,
+    which train it, take no part: what is measured is what an exported network does, whatever was trained here before.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -98,7 +100,7 @@ def forward_pass(
     weights = [value for value in (*network.parameters(), *network.buffers()) if value.is_floating_point()]
     if any(weight.device != inputs.device or weight.dtype != dtype for weight in weights):
         network = copy.deepcopy(network).to(device, dtype)
-    with evaluating(network), torch.inference_mode():
+    with evaluating(network), torch.inference_mode(), plain():
         yield lambda: network(inputs)
 
 

@@ -68,6 +68,8 @@ class RunningTrial:
         self.stop_reason: str | None = None
         #: somebody else holds it, or nobody
         self.lost = False
+        #: how it ended is being written down: who holds it then is told by that write
+        self.is_delivered = False
         #: this worker gives it back
         self.withdrawn = False
         #: when its evaluation began, None while it waits in a batch

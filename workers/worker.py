@@ -316,6 +316,7 @@ class Worker:
 
     def _deliver(self, running: RunningTrial, write: Callable[[], None]) -> None:
         """Make a write that ends an attempt, again and again while the queue is away."""
+        running.is_delivered = True
         try:
             try:
                 self._insist(write, running)

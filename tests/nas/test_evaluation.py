@@ -25,8 +25,8 @@ def study(folder: Path, name: str, evaluator: Any, **limits: Any) -> nas.Study:
     )
 
 
-def pool_of(study: nas.Study, function: Any = None, *, workers: int = 1, kind: str = "auto") -> Any:
-    pool = study.make_pool(function, kind=kind, workers=workers, gpus_per_worker=0.0, ray_address=None)
+def pool_of(study: nas.Study, function: Any = None, *, workers: int = 1, kind: str = "auto", gpus: float = 0.0) -> Any:
+    pool = study.make_pool(function, kind=kind, workers=workers, gpus_per_worker=gpus, ray_address=None)
     study.close()
     return pool
 
@@ -40,6 +40,17 @@ def test_one_worker_evaluates_here_and_several_in_processes(tmp_path: Path) -> N
 def test_limits_are_held_by_a_process_even_around_one_worker(tmp_path: Path, limits: Any, caplog: Any) -> None:
     assert isinstance(pool_of(study(tmp_path, "limited", "table", **limits)), RayPool)
     assert caplog.text == ""
+
+
+def test_a_share_of_a_gpu_is_for_processes_only(tmp_path: Path) -> None:
+    def evaluate(assignment: Any, report: Any) -> dict[str, float]:
+        return {"error": 1.0}
+
+    assert isinstance(pool_of(study(tmp_path, "one", "table"), gpus=0.5), RayPool)
+    for name, evaluator, kind in (("local", "table", "local"), ("function", evaluate, "auto")):
+        made = study(tmp_path, name, evaluator)
+        with pytest.raises(nas.NasError, match=f"'{name}': gpus_per_worker 0.5 needs Ray workers"):
+            pool_of(made, evaluate, kind=kind, gpus=0.5)
 
 
 def test_limits_that_cannot_be_held_are_called_by_name(tmp_path: Path, caplog: Any) -> None:

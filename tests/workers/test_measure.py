@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.operations.accelerated import is_available
 from workers import measure
 from workers.measure import checked_device, device_name, each_ms, latency, peak_memory
 
@@ -117,3 +118,19 @@ def test_a_gpu_times_calls_itself_and_a_network_on_the_processor_stays_there():
     network = nn.Linear(4, 2)
     assert latency(network, (4,), device="cuda", precision="bfloat16").median_ms > 0
     assert network.weight.device.type == "cpu"
+
+
+def test_networks_are_measured_without_kernels_of_our_own_whatever_is_registered(monkeypatch):
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda operator, key: True)
+    seen = []
+
+    class Asking(nn.Module):
+        def forward(self, x):
+            seen.append(is_available("nas::sum_relu"))
+            return x
+
+    network = Asking()
+    network(torch.zeros(1))
+    latency(network, (1,), warm_up=1, repeats=1)
+    network(torch.zeros(1))
+    assert seen == [True, False, False, True]

@@ -585,6 +585,23 @@ def test_a_failed_beat_is_repeated_soon():
     assert running.renewed == clock.now
 
 
+def test_a_trial_that_ends_while_the_queue_is_asked_for_it_is_not_lost(caplog):
+    queue = FakeQueue([claimed_trial()])
+    running = RunningTrial(claimed_trial(), queue.study, renewed=100.0, clock=(clock := FakeClock()))
+    heartbeat = Heartbeat(queue, clock=clock)  # the queue knows of no trial that is held
+    heartbeat.hold(running)
+    running.is_delivered = True
+    clock.now += 11
+    heartbeat.beat()
+    assert not running.lost
+    assert not caplog.text
+    running.is_delivered = False
+    clock.now += 11
+    heartbeat.beat()
+    assert running.lost
+    assert "its lease is lost" in caplog.text
+
+
 def test_the_heart_survives_any_error_of_the_queue(caplog):
     class Odd(FakeQueue):
         def beat(self, held):

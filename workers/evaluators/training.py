@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from search_spaces.build import build
@@ -25,7 +26,13 @@ from workers.state_file import read_state
 from workers.training.decisions import check_decisions, training_decisions
 from workers.training.grouped import Member, company, train_together
 from workers.training.loop import TrainingResult, train
-from workers.training.memory import check_memory, keep_to_share
+from workers.training.memory import (
+    check_memory,
+    fitting_together,
+    keep_to_share,
+    memory_limit,
+    predicted_memory,
+)
 from workers.training.seeding import derived_seed, repeatable, seeded, threads
 from workers.training.settings import TrainingSettings
 
@@ -163,12 +170,13 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
             except Exception:
                 common = None  # alone, where what is wrong is said of this trial only
             (alone if common is None else groups.setdefault(common, [])).append(index)
-        for indices in groups.values():
-            if len(indices) == 1:
-                alone += indices
-                continue
-            members = [(index, assignments[index], networks[index], reports[index]) for index in indices]
-            yield from self._trained_together(members)
+        for company_of in groups.values():
+            for indices in self._that_fit(company_of, assignments, networks):
+                if len(indices) == 1:
+                    alone += indices
+                    continue
+                members = [(index, assignments[index], networks[index], reports[index]) for index in indices]
+                yield from self._trained_together(members)
         for index in alone:
             try:
                 yield index, self.evaluate(assignments[index], reports[index])
@@ -176,6 +184,21 @@ class TrainingEvaluator(TrainingSettings, MeasuringSettings):
                 raise
             except BaseException as error:  # a report may end its own trial with any
                 yield index, error
+
+    def _that_fit(
+        self, indices: Sequence[int], assignments: Sequence[Assignment], networks: Mapping[int, nn.Module]
+    ) -> Iterator[list[int]]:
+        """A company in parts, each of which fits into the memory there is."""
+        first = assignments[indices[0]]
+        settings, dataset = self.settings_for(first), _dataset(first)
+        limit = memory_limit(settings, first.device, first.device_share)
+        if limit is None:
+            yield list(indices)
+            return
+        device = torch.device(first.device)
+        needs = [predicted_memory(networks[index], dataset, settings, device) for index in indices]
+        for places in fitting_together(needs, limit):
+            yield [indices[place] for place in places]
 
     def _company(self, assignment: Assignment) -> tuple[object, nn.Module]:
         """With whom a trial may be trained, see `company`, and its network; None for alone."""

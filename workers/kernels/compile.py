@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,13 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 FLAGS = {"std": "c++17"}
+GET_ONE = "pip install 'nas-service[cuda]' brings a compiler for drivers of CUDA 13, 'nas-service[cuda12]' one for 12"
 ELF = b"\x7fELF"
 """How machine code begins."""
 
 
-class CompilerMissing(RuntimeError):
-    """There is no compiler; the message says how to get one."""
+class NotCompiled(RuntimeError):
+    """There is no machine code; the message says why, and how to get a compiler where there is none."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def machine_code(program: Program, architecture: str) -> bytes:
     """The cubin of a program for an architecture such as "sm_90", from the cache if it is there.
 
     Raises:
-        CompilerMissing: it is not in the cache and there is no compiler.
+        NotCompiled: it is not in the cache, and there is no compiler or it refuses.
     """
     path = cache_folder() / f"{_key(program, architecture)}.cubin"
     try:
@@ -73,10 +75,15 @@ def compiled(program: Program, architecture: str) -> bytes:
         from cuda.core import Program as Source
         from cuda.core import ProgramOptions
     except ImportError as error:
-        raise CompilerMissing(f"no CUDA compiler ({error}); pip install 'nas-service[cuda]' brings one") from error
-    options = ProgramOptions(arch=architecture, name=f"{program.source}.cu", **FLAGS)
-    code = Source(program.text(), "c++", options=options).compile("cubin").code
-    return bytes(code)
+        raise NotCompiled(f"no CUDA compiler ({error}); {GET_ONE}") from error
+    try:
+        options = ProgramOptions(arch=architecture, name=f"{program.source}.cu", **FLAGS)
+        return bytes(Source(program.text(), "c++", options=options).compile("cubin").code)
+    except Exception as error:  # NVRTC that is not there or does not know the GPU: each release has its own exceptions
+        reason = str(error).partition("\n")[0]
+        raise NotCompiled(
+            f"{program.source} for {architecture}: {type(error).__name__}: {reason}; {GET_ONE}"
+        ) from error
 
 
 def cache_folder() -> Path:
@@ -97,10 +104,10 @@ def _key(program: Program, architecture: str) -> str:
 def _compiler_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version("nvidia-cuda-nvrtc")
-    except PackageNotFoundError:  # from a toolkit of the system's
-        return "unknown"
+    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return "unknown"  # from a toolkit of the system's
 
 
 def _keep(path: Path, code: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -40,7 +41,24 @@ def launch(
     values = [_value(argument) for argument in arguments]
     stream = _stream(torch.cuda.current_stream(device).cuda_stream)
     with torch.cuda.device(device):
+        _bind(device)
         put(stream, LaunchConfig(grid=grid, block=block), _kernel(program, entry, _architecture(device)), *values)
+
+
+_THREAD = threading.local()
+
+
+def _bind(device: torch.device) -> None:
+    """Make the device's context this thread's, once.
+
+    PyTorch leaves that to the first of its own calls that needs one, and a thread of autograd's may not have made any.
+    """
+    bound: set[int | None] = _THREAD.__dict__.setdefault("bound", set())
+    if device.index not in bound:
+        from cuda.core import Device
+
+        Device(device.index).set_current()
+        bound.add(device.index)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,30 @@ def keep_to_share(device: torch.device | str, share: float) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
+def memory_limit(settings: TrainingSettings, device: torch.device | str, share: float = 1.0) -> int | None:
+    """The bytes that a training may take: the setting `memory_bytes`, or else the share of the GPU's; None for any."""
+    device = torch.device(device)
+    if settings.memory_bytes is None and device.type == "cuda":
+        return int(share * torch.cuda.get_device_properties(device).total_memory)
+    return settings.memory_bytes
+
+
+def fitting_together(needs: Sequence[MemoryNeed], limit: int) -> Iterator[list[int]]:
+    """Neighbours that can be trained at once: they have the data and the libraries in common. Places in `needs`."""
+    together: list[int] = []
+    taken = 0
+    for place, need in enumerate(needs):
+        common = need.data + need.workspace
+        own = need.bytes - common
+        if together and common + taken + own > limit:
+            yield together
+            together, taken = [], 0
+        together.append(place)
+        taken += own
+    if together:
+        yield together
+
+
 def check_memory(
     network: nn.Module, dataset: Dataset, settings: TrainingSettings, device: torch.device | str, share: float = 1.0
 ) -> int | None:
@@ -72,9 +97,7 @@ def check_memory(
         The bytes foretold; None where there is no limit, or where a network does not run without numbers.
     """
     device = torch.device(device)
-    limit = settings.memory_bytes
-    if limit is None and device.type == "cuda":
-        limit = int(share * torch.cuda.get_device_properties(device).total_memory)
+    limit = memory_limit(settings, device, share)
     if limit is None:
         return None
     try:

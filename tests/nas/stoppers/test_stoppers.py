@@ -1,5 +1,6 @@
 """What stoppers say of curves that are written down here."""
 
+import math
 import time
 from types import SimpleNamespace
 
@@ -141,3 +142,46 @@ def test_what_decides_at_levels_of_a_budget_needs_one_and_there_is_only_one_that
     with pytest.raises(ValueError, match=r"stopper 'asha' would end trials at the levels .* or stopper 'median'"):
         create(strategy="asha", stopper="asha", budget="epochs:1:9")
     create(strategy="asha", stopper="median", budget="epochs:1:9").close()
+
+
+@pytest.mark.parametrize("order", [("error", "size"), ("size", "error")])
+def test_median_looks_at_what_is_reported_whichever_metric_comes_first(order) -> None:
+    metrics = tuple(Metric(name) for name in order)
+
+    def told(error):
+        return tuple(error if name == "error" else math.nan for name in order)
+
+    history = reported([[told(0.1)], [told(0.2)], [told(0.3)], [told(0.5)]], running={3}, metrics=metrics)
+    assert "error 0.5, median 0.2" in (asked(Median(enough=3), history, 3) or "")
+
+
+def test_median_ends_a_trial_that_is_worse_in_every_metric_it_reports() -> None:
+    metrics = (Metric("error"), Metric("size"))
+    done = [[(0.1, 1.0)], [(0.2, 2.0)], [(0.3, 3.0)]]
+    for own, is_stopped in (((0.25, 2.5), True), ((0.25, 1.5), False), ((0.15, 2.5), False)):
+        history = reported([*done, [own]], running={3}, metrics=metrics)
+        assert (asked(Median(enough=3), history, 3) is not None) == is_stopped
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_in_this_process_are_stopped_however_few_they_are(tmp_path, workers) -> None:
+    def evaluate(assignment, report):
+        is_bad = assignment.trial > 1
+        for epoch in range(1, 400 if is_bad else 4):
+            if report(epoch, error=10.0 if is_bad else 1.0 / epoch):
+                break
+            time.sleep(0.02)
+        return {"error": 10.0 if is_bad else 0.1}
+
+    study = nas.create_study(
+        "s",
+        space=LINE,
+        metrics=["error"],
+        strategy="random_search",
+        storage=f"sqlite:///{tmp_path / 's.db'}",
+        stopper={"name": "median", "enough": 2},
+        limits=nas.Limits(report_seconds=0.02, beat_seconds=0.05, lease_seconds=60),
+    )
+    study.run(evaluator=evaluate, trials=3, workers=workers, pool="local")
+    assert [trial.state for trial in study.trials] == ["completed", "completed", "stopped"]
+    study.close()

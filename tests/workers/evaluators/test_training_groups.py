@@ -1,5 +1,6 @@
 """`evaluate_many` of the training evaluator: each trial's result is the one it has alone."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from search_spaces.catalogue.mlp import mlp
 from workers.calling import GivenUp
 from workers.evaluators.training import TrainingEvaluator
 from workers.protocol import Assignment
+from workers.training.memory import MemoryNeed
 
 SPACE = mlp(layers=2, widths=(4, 8), normalizations=("none", "layer"))
 EVALUATOR = TrainingEvaluator(epochs=1, group=8)
@@ -70,6 +72,18 @@ def test_each_gets_the_result_it_has_alone_and_those_that_fit_are_trained_togeth
         assert results[place] == pytest.approx(EVALUATOR.evaluate(assignment, report), rel=1e-3)
         ((step, metrics),) = reports[place].steps
         assert (step, metrics) == (report.steps[0][0], pytest.approx(report.steps[0][1], rel=1e-3))
+
+
+def test_a_company_that_does_not_fit_into_memory_is_trained_in_parts(monkeypatch):
+    whole, expected = evaluated(assigned(10))
+    together = max(report.notes.get("trained_together", 1) for report in whole)
+    assert together > 2
+    monkeypatch.setattr("workers.evaluators.training.memory_limit", lambda *arguments: 2**20)
+    need = MemoryNeed(**dict.fromkeys([field.name for field in fields(MemoryNeed)], 0))
+    monkeypatch.setattr("workers.evaluators.training.predicted_memory", lambda *_: replace(need, saved=2**19))
+    reports, results = evaluated(assigned(10))
+    assert max(report.notes.get("trained_together", 1) for report in reports) == 2
+    assert {place: pytest.approx(result, rel=1e-3) for place, result in expected.items()} == results
 
 
 def test_what_is_wrong_with_one_is_said_of_that_one():

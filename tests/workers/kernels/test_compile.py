@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from workers.kernels import registration
-from workers.kernels.compile import ELF, CompilerMissing, Program, cache_folder, compiled, machine_code, sources
+from workers.kernels.compile import ELF, NotCompiled, Program, cache_folder, compiled, machine_code, sources
 
 DEPTHWISE = ("ELEMENT", "KERNEL", "STRIDE", "TILE", "CHANNELS")
 PROGRAMS = [
@@ -56,6 +56,12 @@ def test_every_source_compiles_with_nvcc(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "both").stat().st_size
 
 
+def test_what_the_compiler_refuses_is_no_machine_code_and_the_message_says_why() -> None:
+    pytest.importorskip("cuda.core", reason="needs cuda-core: pip install '.[cuda]'")
+    with pytest.raises(NotCompiled, match=r"sum_relu for sm_1: NVRTCError: .*nas-service\[cuda12\]"):
+        compiled(SMALL, "sm_1")
+
+
 def test_what_was_compiled_is_kept_and_found_again(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cuda.core", reason="needs cuda-core: pip install '.[cuda]'")
     first = machine_code(SMALL, "sm_80")
@@ -64,10 +70,10 @@ def test_what_was_compiled_is_kept_and_found_again(empty_cache: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "cuda.core", None)  # no compiler any more
     assert machine_code(SMALL, "sm_80") == first
     for other, architecture in ((SMALL, "sm_90"), (PROGRAMS[-1], "sm_80")):
-        with pytest.raises(CompilerMissing):
+        with pytest.raises(NotCompiled):
             machine_code(other, architecture)
     kept.write_bytes(b"half a fi")
-    with pytest.raises(CompilerMissing):
+    with pytest.raises(NotCompiled):
         machine_code(SMALL, "sm_80")
 
 
@@ -103,6 +109,18 @@ def test_without_a_gpu_nothing_is_registered_and_without_a_compiler_one_line_say
     assert register() is False
     (record,) = caplog.records
     assert "pip install 'nas-service[cuda]'" in record.getMessage()
+
+
+def test_on_a_gpu_that_no_source_compiles_for_nothing_is_registered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, said in (((7, 5), "this one has 7.5"), ((99, 0), "sum_relu for sm_990")):
+        caplog.clear()
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert registration.register.__wrapped__() is False
+        (record,) = caplog.records
+        assert said in record.getMessage()
 
 
 def test_kernels_are_registered_for_operators_that_lower_floors_declare() -> None:

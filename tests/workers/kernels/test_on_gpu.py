@@ -1,6 +1,7 @@
 """What a GPU alone can show: registered kernels under autograd, autocast and graph capture, inside whole networks."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -47,6 +48,13 @@ def test_a_network_gives_on_the_gpu_what_it_gives_on_the_cpu(monkeypatch: pytest
     for one, other in zip(there.parameters(), here.parameters(), strict=True):
         if other.grad is not None:
             torch.testing.assert_close(one.grad.cpu(), other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_a_thread_that_has_asked_nothing_of_the_gpu_yet_may_launch_a_kernel() -> None:
+    values = [torch.randn(2, 3, 4, 4, device="cuda") for _ in range(3)]
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(summing.sum_relu, values).result()
+    torch.testing.assert_close(found, sum(values).relu())
 
 
 def test_naswot_gives_on_the_gpu_what_it_gives_on_the_cpu() -> None:

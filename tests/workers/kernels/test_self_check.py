@@ -50,4 +50,17 @@ def test_a_kernel_that_cannot_be_launched_is_named() -> None:
         raise RuntimeError("an illegal memory access was encountered")
 
     found = deviations({**references(), "sum_relu": broken}, CPU)
-    assert found == {"sum_relu": "RuntimeError: an illegal memory access was encountered"}
+    assert found == {"sum_relu": "with torch.float32: RuntimeError: an illegal memory access was encountered"}
+
+
+def test_a_kernel_that_fails_with_bfloat16_alone_is_named() -> None:
+    kernels = references()
+
+    def half(x: Tensor, *arguments: Any) -> Any:
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError("no such element")
+        return torch.ops.nas.depthwise_conv2d(x, *arguments)
+
+    assert deviations({**kernels, "depthwise_conv2d": half}, CPU) == {
+        "depthwise_conv2d": "with torch.bfloat16: RuntimeError: no such element"
+    }

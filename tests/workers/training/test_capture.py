@@ -49,6 +49,25 @@ def test_every_call_is_one_step_whether_it_is_recorded_or_not(refusal, caplog):
     assert len(caplog.records) == (1 if refusal else 0), "what cannot be recorded is said once"
 
 
+def test_waits_are_noted_and_other_warnings_are_said_but_not_that_the_mode_is_new(monkeypatch):
+    def mode(wanted):
+        if wanted == "warn":
+            warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", mode)
+
+    def watched():
+        with watching() as seen:
+            warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+            warnings.warn("something else", UserWarning, stacklevel=1)
+        return seen
+
+    with pytest.warns(UserWarning, match="something else") as said:
+        seen = watched()
+    assert len(said) == len(seen) == 1
+
+
 def test_what_a_step_raises_comes_through():
     def step():
         raise FloatingPointError("lost")

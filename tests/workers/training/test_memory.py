@@ -10,7 +10,7 @@ from workers.datasets.load import load_dataset
 from workers.outcome import outcome_of_exception
 from workers.protocol import FailureKind
 from workers.training.loop import train
-from workers.training.memory import WouldNotFit, check_memory, keep_to_share, predicted_memory
+from workers.training.memory import WouldNotFit, check_memory, fitting_together, keep_to_share, predicted_memory
 from workers.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -137,3 +137,14 @@ def test_a_network_that_looks_at_numbers_is_left_to_try(digits):
 
     network = nn.Sequential(perceptron(10), Looks())
     assert check_memory(network, digits, TrainingSettings(memory_bytes=1), CPU) is None
+
+
+def test_neighbours_share_data_and_libraries_and_no_part_needs_more_than_there_is(digits):
+    needs = [predicted_memory(perceptron(width), digits, TrainingSettings(), CPU) for width in (10, 200, 30, 30, 30)]
+    own = [need.bytes - need.data - need.workspace for need in needs]
+    common = needs[0].data + needs[0].workspace
+    assert list(fitting_together(needs, common + sum(own))) == [[0, 1, 2, 3, 4]]
+    assert list(fitting_together(needs, common + sum(own) - 1)) == [[0, 1, 2, 3], [4]]
+    assert list(fitting_together(needs, common + own[1])) == [[0], [1], [2, 3, 4]]
+    assert list(fitting_together(needs, 1)) == [[0], [1], [2], [3], [4]]
+    assert not list(fitting_together([], 1))
