@@ -368,6 +368,10 @@ class Study:
             raise ValueError(f"a trial is known by its number, got {reprlib.repr(number)}")
         return self.store.trial(self.id, number)
 
+    def attributes(self, number: int) -> dict[str, Any]:
+        """What is noted of a trial, by key: with its proposal ("proxies": zero-cost scores) and by its worker."""
+        return self.store.attributes(self.trial(number).id)
+
     def curves(self) -> Mapping[tuple[int, str], Curve]:
         """(trial number, metric) -> what was reported of it on the way, by step."""
         return self.store.measured(self.id).curves()

@@ -82,7 +82,7 @@ def show(name: Name, trial: Number, storage: Storage = None, as_json: AsJson = F
     study = _open(name, storage)
     found = study.trial(trial)
     facts = trial_record(found)
-    facts["attributes"] = dict(study.store.attributes(found.id))
+    facts["attributes"] = study.attributes(trial)
     facts["attempts"] = [attempt._asdict() for attempt in study.store.attempts(found.id)]
     facts["measurements"] = _curves(study, trial)
     print_facts(facts, as_json=as_json)

@@ -64,7 +64,7 @@ def test_a_fit_writes_a_file_and_tells_how_well_it_foretells_and_a_search_uses_i
     assert study.counts()["completed"] == 2
     for trial in study.trials:
         assert trial.metrics["latency_ms"] > 0
-        assert study.store.attributes(trial.id) == {
+        assert study.attributes(trial.number) == {
             "latency_device": made.device,
             "latency_batch_size": 8,
             "latency_precision": "float32",

@@ -114,7 +114,7 @@ def test_without_its_checkpoint_it_is_trained_from_scratch_and_says_so(tmp_path:
             study = nas.open_study("s", f"sqlite:///{tmp_path / 'never_recorded.db'}")
         propose(study, 3, promoted_from=0)
         run(study, 2)
-        said = study.store.attributes(study.trial(1).id)["started_over"]
+        said = study.attributes(1)["started_over"]
         assert ("trial 0" if spoil == "never recorded" else "checkpoint") in said
         assert study.curves()[1, "loss"].steps.tolist() == [1, 2, 3]
         assert study.trial(1).metrics == straight.trial(0).metrics, "the seed is the one of the trial it continues"
@@ -139,7 +139,7 @@ def test_a_result_that_was_taken_over_leaves_the_checkpoint_before_it_to_go_on_f
     run(study, 2)
     propose(study, 2, promoted_from=0)  # the same computation as trial 1: not trained again
     run(study, 3)
-    assert study.store.attributes(study.trial(2).id) == {"same_computation_as": 1}
+    assert study.attributes(2) == {"same_computation_as": 1}
     propose(study, 3, promoted_from=2)
     run(study, 4)
     assert study.curves()[3, "loss"].steps.tolist() == [2, 3], "on from the first epoch of trial 0"
