@@ -39,6 +39,7 @@ def score(
 
     [bold]Example[/bold]: nas score --space nas_bench_201 --set space.channels=4 --data digits --count 50
     """
+    import numpy as np
     import torch
 
     from nas.report.counting import counting
@@ -73,6 +74,9 @@ def score(
         typer.echo(f"the space has no more than {len(architectures)} different networks to draw", err=True)
     with counting("score", len(architectures), "architectures") as step:
         table = score_architectures(scorer, architectures, lambda done, scores: step(done))
+    failed = [reason for reasons in table.failures for reason in reasons.values()]
+    if np.isnan(table.values).all():
+        raise ValueError(f"no proxy has a score for any of {len(architectures)} architectures: {failed[0]}")
     records = scored_records(table)
     if as_json:
         print_facts(
@@ -91,7 +95,6 @@ def score(
     print_records(
         shown, as_json=False, as_csv=as_csv, empty="no architectures", hidden=() if as_csv else ("failures", "seconds")
     )
-    failed = [reason for reasons in table.failures for reason in reasons.values()]
     if failed:
         sys.stderr.write(f"{len(failed)} scores are missing and rank last; the first: {failed[0]}\n")
     sys.stderr.write(f"{len(records)} architectures, {table.seconds.mean():.3g} s each\n")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.history import History
-from nas.strategies.untrained import Untrained
+from nas.strategies.untrained import NoScores, Untrained
 from predictors.zero_cost.catalogue import AZ_NAS
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,35 @@ PASSES = 5
 """Forward passes that the scores of one example are worth."""
 
 
+def affordable(history: History, allow: Sequence[str] = ()) -> Untrained | None:
+    """`SCORES` where they are affordable; those of them that networks of the space have, None where they have none."""
+    if not is_affordable(history, allow):
+        return None
+    return history.cached(("scores that there are", tuple(allow)), lambda: _that_there_are(history, allow))
+
+
+def _that_there_are(history: History, allow: Sequence[str]) -> Untrained | None:
+    """By the first trial's network (and more where it has none): who asks later, or anew, gets the same answer."""
+    first = history.finished.architecture(int(history.finished.completed[0]))
+    names = SCORES.names
+    while names:
+        told = replace(SCORES, names=names)
+        try:
+            told.values(history, [first], allow)
+        except NoScores as missing:
+            logger.warning("the predictor is told nothing of %s: %s", ", ".join(missing.reasons), missing)
+            names = tuple(name for name in names if name not in missing.reasons)
+        else:
+            return told
+    return None
+
+
 def is_affordable(history: History, allow: Sequence[str] = ()) -> bool:
     """Whether the scores of a proposal's candidates take a tenth of a trial's time at most.
 
     By the clock of the last trials and the count of their networks, so that the same history always says the same.
     False while there are few trials, where they were not timed, where networks are trained on nothing, and (once said
-    in the log) where the study's data cannot be read, so that nobody knows the networks' shapes.
+    in the log) where the study's data cannot be read, or no network can be built for them: nobody knows their size.
     """
     latest = history.finished.completed[-LATEST:]
     if len(latest) < LATEST or not history.space.has_network or history.data is None:
@@ -54,14 +78,14 @@ def is_affordable(history: History, allow: Sequence[str] = ()) -> bool:
 
 
 def _median_macs(history: History, positions: NDArray[np.int64], allow: tuple[str, ...]) -> float:
-    """Of the networks at these positions; NaN if the study's data cannot be read here, which is said once."""
-    slot = ("data that nobody can read", allow)
+    """Of the networks at these positions; NaN, said once, where data cannot be read or networks not built."""
+    slot = ("networks that nobody can count", allow)
     if slot in history.cache:
         return math.nan
     try:
         macs = COUNTED.values(history, [history.finished.architecture(int(place)) for place in positions], allow)
     except (ValueError, OSError) as error:
-        logger.warning("no zero-cost scores are told to the predictor, as the data cannot be read here: %s", error)
+        logger.warning("no zero-cost scores are told to the predictor, as no network can be counted here: %s", error)
         history.cache[slot] = True
         return math.nan
     return float(np.median(macs))

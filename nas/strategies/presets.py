@@ -106,6 +106,6 @@ class Auto(Bayesian):
         """See `Bayesian.told`."""
         if self.features is not None or self.predictor != STACK:
             return super().told(history)
-        from nas.strategies.affordable import SCORES, is_affordable
+        from nas.strategies.affordable import affordable
 
-        return SCORES if is_affordable(history, self._allow) else None
+        return affordable(history, self._allow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,11 +22,32 @@ from search_spaces.space import SearchSpace
 if TYPE_CHECKING:
     from workers.datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
 FloatArray = NDArray[np.float64]
 Measure = Callable[[Sequence[Architecture]], FloatArray]
 
 EXACT = ("macs", "parameters", "complexity")
 """Proxies that are counted from an architecture's operations, no network being built; the last is another `macs`."""
+
+PROBED = 20
+"""Random networks that are measured, beside those that were asked for, before a proxy counts as one without scores."""
+
+
+class NoScores(ValueError):
+    """Proxies that have no score for any network of a space.
+
+    Args:
+        space: its name.
+        reasons: proxy -> why the first network has none.
+    """
+
+    def __init__(self, space: str, reasons: Mapping[str, str]) -> None:
+        self.reasons = reasons
+        super().__init__(
+            f"no network of space {space!r} that was tried has a score by {', '.join(reasons)}: "
+            f"{next(iter(reasons.values()))}; name other proxies, or data that the networks are made for"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +108,10 @@ class Untrained:
 
         Computed on one thread and kept in `history.cache` by the decisions that a network depends on. (Not by the
         canonical key: equal computations made from their pieces in another order start from other random weights.)
+        A proxy that has no score for some networks is named in the log, once.
+
+        Raises:
+            NoScores: a proxy has none for these, for any before, nor for `PROBED` random networks.
         """
         return _side_by_side(self._sources(history, allow), architectures)
 
@@ -130,7 +156,7 @@ class Untrained:
         found = []
         dataset = self._dataset(history, allow) if counted or scored else None
         if counted and dataset is not None:
-            found.append(_counting(history.space, dataset, tuple(counted), allow))
+            found.append(_counting(history.space, dataset, tuple(counted), allow, history.seed))
         if scored and dataset is not None:
             found.append(self._scoring(history, dataset, tuple(scored), allow))
         return [*found, *(_Source(tuple(source.names), source.measure) for source in looked_up)]
@@ -158,11 +184,11 @@ class Untrained:
             allow=allow,
         )
 
-        def score(architecture: Architecture) -> list[float]:
-            scores = scorer.scores(architecture).values
-            return [scores[name] for name in names]
+        def score(architecture: Architecture) -> _Row:
+            scores = scorer.scores(architecture)
+            return _Row([scores.values[name] for name in names], scores.failures)
 
-        return _Source(names, _remembering(history.space, len(names), score))
+        return _Source(names, _Networks(history.space, names, score, history.seed).measured)
 
 
 class _Source(NamedTuple):
@@ -177,38 +203,93 @@ def _side_by_side(sources: Sequence[_Source], architectures: Sequence[Architectu
     return np.concatenate([source.measure(architectures) for source in sources], axis=1)
 
 
-def _counting(space: SearchSpace, dataset: Dataset, names: tuple[str, ...], allow: Sequence[str]) -> _Source:
+class _Row(NamedTuple):
+    """What was found of one network.
+
+    Args:
+        values: one for each name; NaN where there is none.
+        failures: name -> why there is none.
+    """
+
+    values: list[float]
+    failures: Mapping[str, str]
+
+
+def _counting(space: SearchSpace, dataset: Dataset, names: tuple[str, ...], allow: Sequence[str], seed: int) -> _Source:
     from search_spaces.build import BuildError
     from search_spaces.tally import Tally
 
     tally = Tally(space=space, input_shape=dataset.input_shape, outputs=dataset.outputs, allow=tuple(allow))
 
-    def count(architecture: Architecture) -> list[float]:
+    def count(architecture: Architecture) -> _Row:
         try:
             counted = tally.count(architecture)
-        except BuildError:  # a trial of it fails, and says why
-            return [float("nan")] * len(names)
-        return [float(counted.parameters if name == "parameters" else counted.macs) for name in names]
+        except BuildError as error:  # a trial of it fails as well
+            return _Row([float("nan")] * len(names), dict.fromkeys(names, str(error)))
+        return _Row([float(counted.parameters if name == "parameters" else counted.macs) for name in names], {})
 
-    return _Source(names, _remembering(space, len(names), count))
+    return _Source(names, _Networks(space, names, count, seed).measured)
 
 
-def _remembering(space: SearchSpace, width: int, measure: Callable[[Architecture], list[float]]) -> Measure:
-    """One architecture's numbers for many, each network measured once."""
-    from predictors.zero_cost.scorer import network_decisions
+class _Networks:
+    """What is known of the networks of a space, each measured once.
 
-    known: dict[Architecture, list[float]] = {}
-    networks: dict[Architecture, Architecture] = {}
+    Args:
+        space: of the networks.
+        names: of what is measured.
+        measure: one architecture -> its row.
+        seed: of the networks that are tried where a name has no value for those that were asked for.
+    """
 
-    def measured(architectures: Sequence[Architecture]) -> FloatArray:
-        rows = np.empty((len(architectures), width))
+    def __init__(
+        self, space: SearchSpace, names: tuple[str, ...], measure: Callable[[Architecture], _Row], seed: int
+    ) -> None:
+        self._space = space
+        self._names = names
+        self._measure = measure
+        self._seed = seed
+        self._known: dict[Architecture, list[float]] = {}
+        self._networks: dict[Architecture, Architecture] = {}
+        self._valued: set[str] = set()  # names that some network has a value of
+        self._reasons: dict[str, str] = {}  # name -> why the first network without a value has none
+        self._logged: set[str] = set()
+
+    def measured(self, architectures: Sequence[Architecture]) -> FloatArray:
+        """Shape (n, names)."""
+        rows = np.empty((len(architectures), len(self._names)))
         for place, architecture in enumerate(architectures):
-            network = networks.get(architecture)
-            if network is None:
-                network = networks[architecture] = network_decisions(space, architecture)
-            if network not in known:
-                known[network] = measure(architecture)
-            rows[place] = known[network]
+            rows[place] = self._values(architecture)
+        self._check()
         return rows
 
-    return measured
+    def _values(self, architecture: Architecture) -> list[float]:
+        from predictors.zero_cost.scorer import network_decisions
+
+        network = self._networks.get(architecture)
+        if network is None:
+            network = self._networks[architecture] = network_decisions(self._space, architecture)
+        if network not in self._known:
+            row = self._measure(architecture)
+            self._known[network] = row.values
+            for name, value in zip(self._names, row.values, strict=True):
+                if np.isnan(value):
+                    self._reasons.setdefault(name, row.failures.get(name, f"{name} gives NaN"))
+                else:
+                    self._valued.add(name)
+        return self._known[network]
+
+    def _check(self) -> None:
+        """Refuse names that no network has a value of; say in the log which have none for some."""
+        from nas.scoring import sample_networks
+
+        probes = sample_networks(self._space, PROBED, self._seed)
+        while not self._reasons.keys() <= self._valued:
+            probe = next(probes, None)
+            if probe is None:
+                raise NoScores(
+                    self._space.name, {name: why for name, why in self._reasons.items() if name not in self._valued}
+                )
+            self._values(probe)
+        for name in self._reasons.keys() - self._logged:
+            logger.warning("%s has no score for some networks, which rank last by it: %s", name, self._reasons[name])
+        self._logged.update(self._reasons)

@@ -79,6 +79,15 @@ def test_regressions_and_tables_of_rows_are_scored_and_missing_scores_told(run: 
     assert "3 scores are missing and rank last; the first: naswot: the network has no rectifier" in err
 
 
+def test_a_table_without_any_score_is_an_error(run: Run) -> None:
+    given = ("--space", "nas_bench_201", "--data", "iris", "--count", "2")
+    for form in ((), ("--json",), ("--csv",)):
+        code, out, err = run(*given, *form)
+        assert code == 2
+        assert not out
+        assert "no proxy has a score for any of 2 architectures: " in err
+
+
 def test_scores_of_minus_infinity_are_text_in_json(run: Run) -> None:
     code, out, _ = run(*CELLS, "--count", "12", "--examples", "4", "--proxies", "synflow", "--json")
     scores = [record["scores"]["synflow"] for record in json.loads(out, parse_constant=None)["architectures"]]

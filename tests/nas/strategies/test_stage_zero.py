@@ -186,6 +186,12 @@ def test_a_space_without_networks_is_refused() -> None:
         StageZero(**GIVEN).check(FLAT, [Metric("error")])
 
 
+def test_proxies_without_any_score_end_a_search_before_its_first_trial() -> None:
+    rows_for_cells = StageZero(**{**GIVEN, "data": "iris"})
+    with pytest.raises(ValueError, match=r"'nas_bench_201' that was tried has a score by (macs|synflow)"):
+        rows_for_cells.propose(Simulated(SPACE).history(), 1, np.random.default_rng(0))
+
+
 def test_what_does_not_fit_the_other_strategy_is_said_before_a_search_begins() -> None:
     follower = {"name": "bayesian", "acquisition": "qlognehvi"}
     with pytest.raises(ValueError, match="judges several metrics, the study has 1"):

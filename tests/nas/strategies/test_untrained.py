@@ -1,6 +1,7 @@
 """What is known before any training: counted, scored or looked up, the same whoever asks and whenever."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from nas import catalogue
 from nas.history import History
 from nas.metric import Metric
 from nas.settings import Part
-from nas.strategies.affordable import is_affordable
-from nas.strategies.untrained import Untrained
+from nas.strategies.affordable import SCORES, is_affordable
+from nas.strategies.untrained import NoScores, Untrained
 from nas.trial_rows import TrialAsRow
 from predictors.zero_cost.scorer import Scorer
 from search_spaces.build import build
@@ -27,6 +28,9 @@ HERE = "tests.nas.strategies.look_ups"
 ALLOW = ("tests",)
 CELLS = nas_bench_201(channels=1, cells=1, stages=1)
 PROCESS = "tests.nas.strategies.small_process:SmallProcess"
+
+
+TANH = mlp(activations=("tanh",), training=False)
 
 
 def drawn(space, count):
@@ -77,6 +81,26 @@ def test_what_has_no_score_is_left_out_of_the_notes():
     quantities = Untrained(names=[f"{HERE}:PERFECT", {"name": f"{HERE}:Times", "factor": 0}])
     (one,) = drawn(FLAT, 1)
     assert quantities.notes(history_of(FLAT, None), one, ALLOW) == {"proxies": {"perfect": -loss(one)}}
+
+
+@pytest.mark.parametrize("asked", [1, 6])
+def test_a_proxy_without_any_score_is_refused_and_named_with_the_reason(asked):
+    quantities = Untrained(names=["synflow", "naswot"], examples=2)
+    with pytest.raises(NoScores, match="has a score by naswot: naswot: the network has no rectifier") as refused:
+        quantities.values(history_of(TANH), drawn(TANH, asked))
+    assert list(refused.value.reasons) == ["naswot"]
+    with pytest.raises(NoScores, match="has a score by macs, parameters: "):
+        Untrained(names=["macs", "parameters"]).values(history_of(CELLS), drawn(CELLS, asked))
+
+
+def test_a_proxy_with_some_scores_is_believed_and_named_in_the_log_once(caplog):
+    some = mlp(layers=1, activations=("tanh", "relu"), training=False)
+    without = [one for one in drawn(some, 40) if one["network/layers/0/activation"] == "tanh"]
+    quantities, history = Untrained(names=["naswot"], examples=2), history_of(some)
+    for _ in range(2):
+        assert np.isnan(quantities.values(history, without)).all()
+    (said,) = caplog.records
+    assert "naswot has no score for some networks" in said.getMessage()
 
 
 @pytest.mark.parametrize(
@@ -175,18 +199,18 @@ def finished_row(number, architecture, metrics, seconds):
     )
 
 
-def auto_after(seconds, *, features=None, predictor=None, data="digits", trials=10):
+def auto_after(seconds, *, features=None, predictor=None, space=CELLS, data="digits", trials=10):
     """What `auto` proposes next when its trials took so many seconds."""
     settings = {} if features is None else {"features": features}
     if predictor is not None:
         settings["predictor"] = predictor
     strategy = catalogue.load("strategy", "auto", {"candidates": {"name": "mutation_pool", "count": 5}, **settings})
-    history = history_of(CELLS, data)
+    history = history_of(space, data)
     rng = np.random.default_rng(1)
     history.update(
-        finished_row(number, sample(CELLS, rng), {"error": float(number % 7)}, seconds) for number in range(trials)
+        finished_row(number, sample(space, rng), {"error": float(number % 7)}, seconds) for number in range(trials)
     )
-    strategy.check(CELLS, history.metrics)
+    strategy.check(space, history.metrics)
     (proposal,) = strategy.propose(history, 1, np.random.default_rng(2))
     return proposal
 
@@ -209,6 +233,16 @@ def test_auto_leaves_the_scores_out_where_somebody_has_decided_or_nothing_can_be
     assert not auto_after(5000.0, data="no/such/folder").attributes
     assert "no/such/folder" in caplog.text
     assert len(caplog.records) == 1
+
+
+def test_auto_goes_on_without_the_scores_that_no_network_has(monkeypatch, caplog):
+    monkeypatch.setattr("nas.strategies.affordable.SCORES", replace(SCORES, names=("naswot", "synflow", "macs")))
+    assert set(auto_after(5000.0, space=TANH, data="iris").attributes["proxies"]) == {"synflow", "macs"}
+    assert "the predictor is told nothing of naswot" in caplog.text
+    monkeypatch.setattr("nas.strategies.affordable.SCORES", replace(SCORES, names=("naswot",)))
+    assert not auto_after(5000.0, space=TANH, data="iris").attributes
+    assert not auto_after(5000.0, data="iris").attributes
+    assert "no network can be counted here" in caplog.text
 
 
 def test_the_networks_must_be_small_beside_the_trials_too():
