@@ -29,11 +29,11 @@ def expressivity(network: nn.Module, batch: Batch, loss: Loss) -> float:
     return sum(entropies(network, batch))
 
 
-def entropies(network: nn.Module, batch: Batch) -> list[float]:
-    """The entropy of each block, under weights and inputs drawn anew."""
+def entropies(network: nn.Module, batch: Batch, least: int = 1) -> list[float]:
+    """The entropy of each block, under weights and inputs drawn anew; `least` is that of `block_outputs`."""
     inputs = gaussian_start(network, batch, batch.generator())
     with torch.no_grad():
-        return [_entropy(features) for features in block_outputs(network, inputs)]
+        return [_entropy(features) for features in block_outputs(network, inputs, least)]
 
 
 def _entropy(features: Features) -> float:

@@ -21,7 +21,7 @@ def progressivity(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
     Source: Lee, Ham, AZ-NAS, arXiv:2403.19232, equation 4.
     """
-    found = entropies(network, batch)
+    found = entropies(network, batch, least=2)
     if len(found) < 2:
         raise ProxyError("the network has a single block, and steps are between blocks")
     return min(after - before for before, after in pairwise(found))

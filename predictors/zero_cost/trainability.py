@@ -34,7 +34,7 @@ def trainability(network: nn.Module, batch: Batch, loss: Loss) -> float:
     Source: Lee, Ham, AZ-NAS, arXiv:2403.19232, equations 5 to 8 and the published code.
     """
     generator = batch.generator()
-    blocks = block_outputs(network, gaussian_start(network, batch, generator))
+    blocks = block_outputs(network, gaussian_start(network, batch, generator), least=2)
     if len(blocks) < 2:
         raise ProxyError("the network has a single block, and gradients are followed between blocks")
     scores = []

@@ -1,6 +1,7 @@
 """Blocks, and the proxies of AZ-NAS, against explicit computations."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from predictors.zero_cost.batch import Proxy
 from predictors.zero_cost.blocks import Features, block_outputs
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.expressivity import entropies, expressivity
@@ -18,6 +20,8 @@ from predictors.zero_cost.trainability import _size, trainability
 from search_spaces.build import build
 from search_spaces.catalogue.nas_bench_201 import from_ids, nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
+from search_spaces.nodes import Op
+from search_spaces.space import SearchSpace
 from tests.predictors.zero_cost.networks import IMAGE, batch_of, cell
 
 LOSS = functional.cross_entropy
@@ -58,6 +62,87 @@ def test_the_blocks_of_any_module_are_its_parts() -> None:
     assert [tuple(features.values.shape) for features in found] == [(5, 4), (5, 4)]
     with pytest.raises(ProxyError, match="no features between"):
         block_outputs(nn.Linear(6, 4), torch.ones(5, 6))
+
+
+class Whole(nn.Module):
+    """A network in one piece: layers in a list of their own, rectified in place, and a head."""
+
+    def __init__(self, in_features: int, outputs: int, depth: int = 1, skips: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Linear(in_features, 5)
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.ReLU(inplace=True)) for _ in range(depth)
+        )
+        self.skips, self.head = skips, nn.Linear(5, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        for layer in self.body:
+            y = y + layer(y) if self.skips else layer(y)
+        logits: Tensor = self.head(y)
+        return logits
+
+
+def whole(**settings: Any) -> nn.Module:
+    """A space's only operation, which is the whole network."""
+    space = SearchSpace({"network": [Op(Whole, **settings)]}, name="whole")
+    return build(space, {}, (6,), 4, allow=["tests"])
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_where_blocks_are_too_few_they_are_looked_for_inside(depth: int) -> None:
+    inputs, network = batch_of((6,)).inputs, whole(depth=depth)
+    assert len(block_outputs(network, inputs)) == 1
+    inner = block_outputs(network, inputs, least=2)
+    assert len(inner) >= 2
+    with torch.no_grad():
+        again = block_outputs(network, inputs, least=2)
+    assert [one.values.tolist() for one in again] == [one.values.tolist() for one in inner]
+    for proxy in (expressivity, progressivity, trainability):
+        assert math.isfinite(proxy(network, batch_of((6,)), LOSS))
+        assert proxy(network, batch_of((6,)), LOSS) == proxy(Whole(6, 4, depth), batch_of((6,)), LOSS)
+
+
+def test_inside_a_block_only_what_every_path_passes_through_ends_another() -> None:
+    assert len(block_outputs(whole(depth=2, skips=True), batch_of((6,)).inputs, least=2)) == 1  # the stem
+    assert len(block_outputs(whole(depth=2), batch_of((6,)).inputs, least=2)) >= 3
+
+
+def images(rectifier: nn.Module, *more: nn.Module) -> nn.Module:
+    """A plain network; its weights do not matter, since AZ-NAS draws them."""
+    widen, again = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, stride=2)
+    rest = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(widen, nn.BatchNorm2d(8), rectifier, again, nn.BatchNorm2d(8), nn.ReLU(), *more, *rest)
+
+
+@pytest.mark.parametrize("proxy", [expressivity, progressivity, trainability])
+@pytest.mark.parametrize(
+    "other",
+    [
+        images(nn.ReLU(inplace=True)),
+        images(nn.ReLU(), nn.Identity()),
+        images(nn.ReLU(), nn.Dropout(0.0), nn.Identity()),
+        images(nn.ReLU(), nn.Flatten(2, 2)),
+    ],
+    ids=["in place", "identity", "no dropout", "nothing to flatten"],
+)
+def test_scores_are_the_same_with_modules_that_change_nothing_or_write_in_place(proxy: Proxy, other: nn.Module) -> None:
+    expected = proxy(images(nn.ReLU()), batch_of(IMAGE), LOSS)
+    assert math.isfinite(expected)
+    assert proxy(other, batch_of(IMAGE), LOSS) == expected
+
+
+def test_an_operation_of_a_space_that_hands_on_what_it_gets_is_no_block() -> None:
+    def network(*more: Op) -> nn.Module:
+        linear = Op("torch.nn:Linear", in_features=8, out_features=8)
+        stem = Op("torch.nn:Linear", in_features=6, out_features=8)
+        head = Op("torch.nn:Linear", in_features=8, out_features=4)
+        space = SearchSpace({"network": [stem, Op("torch.nn:Tanh"), *more, linear, head]}, name="rows")
+        return build(space, {}, (6,), 4)
+
+    without, with_it = network(), network(Op("torch.nn:Dropout", p=0.0))
+    for proxy in (expressivity, progressivity, trainability):
+        assert proxy(with_it, batch_of((6,)), LOSS) == proxy(without, batch_of((6,)), LOSS)
 
 
 def test_expressivity_is_the_entropy_of_principal_components() -> None:
