@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from nas.candidates.ground import Candidate, Ground, Pool, Score
 from nas.strategies.checks import at_least
 from search_spaces.moves import enumerate_all, size
+from search_spaces.space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,18 @@ class Enumeration:
         """See `ManyCandidates.several`. Draws nothing."""
         return self._pool(ground).several(score, count)
 
-    def _pool(self, ground: Ground) -> Pool:
-        count = size(ground.space)
+    def check(self, space: SearchSpace) -> None:
+        """See `ParticularCandidates.check`."""
+        count = size(space)
         if count > self.limit:
+            many = "infinitely many" if count == math.inf else f"{count:,}"
             raise ValueError(
-                f"space {ground.space.name!r} has {count:,} architectures, enumeration scores at most {self.limit:,}; "
+                f"space {space.name!r} has {many} architectures, enumeration scores at most {self.limit:,}; "
                 "use candidates 'mutation_pool', or raise candidates.limit"
             )
+
+    def _pool(self, ground: Ground) -> Pool:
+        self.check(ground.space)
         pool = Pool(ground.untried)
         pool.extend(map(Candidate, enumerate_all(ground.space)))
         return pool

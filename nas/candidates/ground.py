@@ -67,6 +67,14 @@ class ManyCandidates(Candidates, Protocol):
         ...
 
 
+class ParticularCandidates(Candidates, Protocol):
+    """Candidates that are not for every space."""
+
+    def check(self, space: SearchSpace) -> None:
+        """`ValueError` if they are not for this one; asked before a search begins."""
+        ...
+
+
 class Pool:
     """Distinct untried candidates, in the order in which they were added."""
 

@@ -113,6 +113,9 @@ class Bayesian(Allowing):
     def check(self, space: SearchSpace, metrics: Sequence[Metric]) -> None:
         """Make all parts, for a study of this space and these metrics; `ValueError` says what does not fit."""
         parts = self._parts(space, len(metrics))
+        candidates: Any = parts.candidates
+        if hasattr(candidates, "check"):  # see nas.candidates.ground.ParticularCandidates
+            candidates.check(space)
         if self._features is not None:
             from predictors.features import Decisions, knowing
 

@@ -478,3 +478,12 @@ def test_nothing_heavy_is_imported_before_there_is_a_model():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_candidates_that_are_not_for_a_space_are_refused_before_a_search_begins():
+    enumerating = catalogue.load("strategy", "bayesian", {"candidates": {"name": "enumeration", "limit": 35}})
+    with pytest.raises(ValueError, match=r"'conditional' has 36 architectures, enumeration scores at most 35"):
+        enumerating.check(CONDITIONAL, [Metric("error")])
+    with pytest.raises(ValueError, match="has infinitely many architectures"):
+        enumerating.check(MIXED, [Metric("error")])
+    catalogue.load("strategy", "bayesian", {"candidates": "enumeration"}).check(CONDITIONAL, [Metric("error")])
