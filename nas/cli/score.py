@@ -2,6 +2,9 @@
 
 import math
 import sys
+from collections.abc import Sequence
+from itertools import accumulate
+from textwrap import indent, wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +13,12 @@ from nas.cli.options import Allow, AsCsv, AsJson, space_and_data
 
 if TYPE_CHECKING:
     from nas.scoring import ScoredArchitectures
+
+BORDER = 1
+"""Width of the table's left border; each column has one on its right."""
+
+INDENT, MOST_LINES = 6, 3
+"""Of an architecture's text under the table: characters for its rank before it, lines of the terminal at most."""
 
 
 def score(
@@ -91,10 +100,10 @@ def score(
             as_json=True,
         )
         return
-    shown = records if as_csv else records[:top]
-    print_records(
-        shown, as_json=False, as_csv=as_csv, empty="no architectures", hidden=() if as_csv else ("failures", "seconds")
-    )
+    if as_csv:
+        print_records(records, as_json=False, as_csv=True, empty="no architectures")
+    else:
+        _print_best(records[:top])
     if failed:
         sys.stderr.write(f"{len(failed)} scores are missing and rank last; the first: {failed[0]}\n")
     sys.stderr.write(f"{len(records)} architectures, {table.seconds.mean():.3g} s each\n")
@@ -114,6 +123,43 @@ def scored_records(table: "ScoredArchitectures") -> list[dict[str, Any]]:
         }
         for place, at in enumerate(map(int, table.order), start=1)
     ]
+
+
+def _print_best(records: Sequence[dict[str, Any]]) -> None:
+    """A table of as many proxies as fit into the terminal, then the architectures by their ranks."""
+    from rich.console import Console
+
+    from nas.report.tables import print_records
+
+    width = Console().width
+    names = list(records[0]["scores"])
+    left = width - BORDER - _width("rank", []) - _width("aggregate", [record["aggregate"] for record in records])
+    widths = accumulate(_width(name, [record["scores"][name] for record in records]) for name in names)
+    shown = [name for name, needed in zip(names, widths, strict=True) if needed <= left]
+    rows = [
+        {"rank": record["rank"], "aggregate": record["aggregate"]} | {name: record["scores"][name] for name in shown}
+        for record in records
+    ]
+    print_records(rows, as_json=False, as_csv=False, empty="no architectures")
+    for record in records:
+        text = "  ".join(f"{path}={_text(value)}" for path, value in record["architecture"].items())
+        lines = wrap(text, width - INDENT, max_lines=MOST_LINES, placeholder=" …", break_on_hyphens=False)
+        typer.echo(indent("\n".join(lines), " " * INDENT).replace(" " * INDENT, f"{record['rank']:>{INDENT - 2}}  ", 1))
+    if len(shown) < len(names):
+        sys.stderr.write(f"left out for want of width: {', '.join(names[len(shown) :])}; --csv and --json have all\n")
+
+
+def _width(name: str, values: Sequence[float | str | None]) -> int:
+    """Of a column of the table, with its border; numbers have four digits, whole ones all of theirs."""
+    texts = [f"{value:,.0f}" if isinstance(value, float) and value.is_integer() else _text(value) for value in values]
+    return max(map(len, (name, *texts))) + 3
+
+
+def _text(value: Any) -> str:
+    """A number or a decision, short; true and false as in JSON."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: float) -> float | str | None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nas.scoring import make_batch, make_scorer, sample_networks, score_architectures
-from predictors.zero_cost.catalogue import AZ_NAS
+from predictors.zero_cost.catalogue import AZ_NAS, PROXIES
 from predictors.zero_cost.ranking import rank_aggregate
 from predictors.zero_cost.scorer import network_decisions
 from search_spaces import load_space, size
@@ -64,6 +64,29 @@ def test_the_table_and_csv_show_the_same_and_say_how_long_it_took(run: Run) -> N
     assert code == 0
     assert "synflow" in out
     assert sum("cell/0->1" in line.replace(" ", "") or "cell/0" in line for line in out.splitlines()) >= 2
+
+
+@pytest.mark.parametrize("columns", [50, 80, 400])
+def test_the_table_fits_the_terminal_and_says_which_proxies_do_not(
+    run: Run, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, err = run(*CELLS, "--count", "3", "--examples", "4", "--proxies", "all", "--top", "2")
+    assert code == 0
+    table, architectures = out.split("└")
+    assert max(map(len, out.splitlines())) <= columns
+    header, *rows = [line.split() for line in table.splitlines() if line[:1] in "┃│"]
+    names = [cell for cell in header if cell != "┃"]
+    assert names[:3] == ["rank", "aggregate", "naswot"]
+    assert len(rows) == 2  # no cell is folded
+    assert [row[1] for row in rows] == ["1", "2"]
+    missing = [name for name in PROXIES if name not in names]
+    assert names[2:] + missing == list(PROXIES)
+    assert (not missing) == (columns == 400)
+    if missing:
+        assert f"left out for want of width: {', '.join(missing)}; --csv and --json have all" in err
+    assert "\n   1  cell/0->1=" in architectures
+    assert "\n   2  cell/0->1=" in architectures
 
 
 def test_regressions_and_tables_of_rows_are_scored_and_missing_scores_told(run: Run) -> None:
