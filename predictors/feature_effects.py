@@ -41,7 +41,9 @@ from predictors.kernels.composition import Composition, Distances
 from predictors.kernels.marginal_likelihood import factor, learn
 from predictors.one_thread import on_one_thread
 from predictors.predictor import Posterior
+from predictors.stacked import StackedPosterior
 from predictors.subgraphs import Subtree, subtrees
+from predictors.warping import Warp
 
 FloatArray = NDArray[np.float64]
 
@@ -83,7 +85,8 @@ def feature_effects(posterior: Posterior, most: int = 10) -> tuple[FeatureEffect
     below. An effect is that of one sub-tree with the counts of all others, and decisions, as they are.
 
     Args:
-        posterior: of a `GaussianProcess`.
+        posterior: of a `GaussianProcess`, or of a `Stacked` with one among its members; of several, the one that weighs
+            most.
         most: so many at most.
 
     Returns:
@@ -92,17 +95,15 @@ def feature_effects(posterior: Posterior, most: int = 10) -> tuple[FeatureEffect
     Raises:
         ValueError: the posterior is another predictor's, or `most` is below 1.
     """
-    if not isinstance(posterior, GaussianPosterior):
-        raise ValueError(
-            f"effects of sub-trees are known to a Gaussian process alone, got {type(posterior).__name__}; "
-            "fit predictors.GaussianProcess to the same trials"
-        )
+    latent, warps = _gaussian_process(posterior)
     if most < 1:
         raise ValueError(f"most: at least one effect is to be given, got {most}")
-    latent = posterior.latent
     if not latent.comparison.likeness.components:
         return ()
-    unit = float(np.diff(posterior.warp.inverse(np.array([-0.5, 0.5])))[0])
+    apart = np.array([-0.5, 0.5])
+    for warp in warps:
+        apart = warp.inverse(apart)
+    unit = float(np.diff(apart)[0])
     found = sorted(_effects(latent), key=lambda effect: -abs(effect.mean) * effect.count)[:most]
     trees = _trees(latent)
     return tuple(
@@ -115,6 +116,26 @@ def feature_effects(posterior: Posterior, most: int = 10) -> tuple[FeatureEffect
             count=effect.count,
         )
         for effect in found
+    )
+
+
+def _gaussian_process(posterior: Posterior) -> tuple[ScorePosterior, tuple[Warp, ...]]:
+    """What is believed of the scores of a Gaussian process, and whose inverses, one by one, make losses of them."""
+    if isinstance(posterior, GaussianPosterior):
+        return posterior.latent, (posterior.warp,)
+    if not isinstance(posterior, StackedPosterior):
+        raise ValueError(
+            f"effects of sub-trees are known to a Gaussian process alone, got {type(posterior).__name__}; "
+            "fit predictors.GaussianProcess to the same trials"
+        )
+    for place in np.argsort(-posterior.weights, kind="stable").tolist():
+        member = posterior.members[place]
+        if isinstance(member, GaussianPosterior):
+            return member.latent, (member.warp, posterior.warp)
+    raise ValueError(
+        f"effects of sub-trees are known to a Gaussian process alone, and among the members of the stack is none: "
+        f"{', '.join(type(member).__name__ for member in posterior.members)}; "
+        "fit predictors.GaussianProcess to the same trials"
     )
 
 

@@ -1,6 +1,7 @@
 """Effects of sub-trees: against differences of the covariance itself, and against losses whose causes are known."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from predictors.feature_effects import feature_effects, subtree_process
 from predictors.kernels.blocks import blocks
 from predictors.kernels.composition import Distances
 from predictors.kernels.graph_counts import subtree_counts
+from predictors.stacked import Stacked
 from predictors.subgraphs import Subtree, subtrees
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
@@ -131,6 +133,31 @@ def test_an_effect_is_drawn_with_its_figures_and_in_units_of_the_losses():
     first, *rest = effect.drawn().splitlines()
     assert first.startswith(f"{effect.mean:+.3g} ± ")
     assert rest == effect.subtree.drawn().splitlines()
+
+
+def test_of_a_stack_they_are_those_of_its_gaussian_process_in_units_of_the_losses():
+    trials = drawn(CELLS, 20)
+    losses = np.exp(np.random.default_rng(3).normal(size=20))
+    members = (RandomForest(CELLS, trees=2), GaussianProcess(CELLS))
+    stack = Stacked(CELLS, members).fit(trials, losses)
+    member = stack.members[1]
+    apart = member.warp.inverse(np.array([-0.5, 0.5]))
+    unit = np.diff(stack.warp.inverse(apart)) / np.diff(apart)
+    found, expected = feature_effects(stack), feature_effects(member)
+    assert [effect.subtree for effect in found] == [effect.subtree for effect in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.mean == pytest.approx(float(unit[0]) * other.mean)
+        assert one.deviation == pytest.approx(float(unit[0]) * other.deviation)
+    with pytest.raises(ValueError, match="among the members of the stack is none: EnsemblePosterior; fit"):
+        feature_effects(Stacked(CELLS, members[:1]).fit(trials, losses))
+
+
+def test_of_two_processes_in_a_stack_the_one_that_weighs_most_is_asked():
+    trials = drawn(CELLS, 20)
+    stack = Stacked(CELLS, (GaussianProcess(CELLS), GaussianProcess(CELLS, warp="none"))).fit(trials, np.arange(20.0))
+    for weights, heavy in (([0.2, 0.8], 1), ([0.8, 0.2], 0)):
+        alone = replace(stack, members=stack.members[heavy : heavy + 1], weights=np.ones(1), widths=np.ones(1))
+        assert feature_effects(replace(stack, weights=np.array(weights))) == feature_effects(alone)
 
 
 def test_a_space_without_networks_has_no_effects_and_other_predictors_are_refused():
