@@ -16,6 +16,8 @@ from nas.settings import part
 from nas.strategies.lessons import lessons
 
 if TYPE_CHECKING:
+    from nas.strategies.untrained import Untrained
+    from predictors.features import Quantities
     from predictors.predictor import Posterior, Predictor
     from predictors.quality import Quality
     from search_spaces import Architecture
@@ -51,12 +53,14 @@ class Compared:
 
     Args:
         predictor: its name or path.
+        features: what it was told beside the decisions.
         quality: what it foretold; None where it could not be fitted.
         failure: why it could not.
         seconds: fits and beliefs of all folds together.
     """
 
     predictor: str
+    features: tuple[str, ...]
     quality: Quality | None
     failure: str | None
     seconds: float
@@ -101,6 +105,7 @@ def compare(
     task: Examination,
     predictors: Sequence[str | Mapping[str, Any]] = QUICK,
     *,
+    strategy: Any = None,
     allow: Sequence[str] = (),
     watch: Callable[[int], None] | None = None,
 ) -> list[Compared]:
@@ -110,6 +115,8 @@ def compare(
         history: of the study.
         task: of `examination`.
         predictors: names, ``module:object`` paths, or tables of one and settings.
+        strategy: the study's; what its predictor is told of architectures (`features`) these are told too, but for
+            those that can be told nothing.
         allow: packages beside ours that they may be imported from.
         watch: told how many folds are done, of ``len(predictors) * task.folds``.
 
@@ -121,6 +128,7 @@ def compare(
         catalogue.load("predictor", each.name, each.settings, allow=allow, given={"space": history.space})
         for each in named
     ]
+    more = _told(strategy, history, allow)
     found = []
     for place, (each, predictor) in enumerate(zip(named, made, strict=True)):
 
@@ -128,12 +136,32 @@ def compare(
             if watch is not None:
                 watch(before + fold)
 
-        found.append(_examined(each.name, _Watched(predictor, told), task, history.seed))
+        knows, features = _knowing(predictor, more)
+        found.append(_examined(each.name, features, _Watched(knows, told), task, history.seed))
         told(task.folds)
     return sorted(found, key=_standing)
 
 
-def _examined(name: str, predictor: Predictor, task: Examination, seed: int) -> Compared:
+def _told(strategy: Any, history: History, allow: Sequence[str]) -> Quantities | None:
+    """What a strategy's predictor is told of architectures; None for a strategy that tells nothing, or has none."""
+    told = getattr(strategy, "told", None)
+    features: Untrained | None = None if told is None else told(history)
+    return None if features is None else features.quantities(history, allow)
+
+
+def _knowing(predictor: Predictor, more: Quantities | None) -> tuple[Predictor, tuple[str, ...]]:
+    """The predictor told more, if it can be, and the names of what it was told."""
+    from predictors.features import knowing
+
+    if more is None:
+        return predictor, ()
+    try:
+        return knowing(predictor, more), more.names
+    except ValueError:  # it takes none, which its figures say
+        return predictor, ()
+
+
+def _examined(name: str, features: tuple[str, ...], predictor: Predictor, task: Examination, seed: int) -> Compared:
     from predictors.quality import cross_validated
 
     rng = np.random.default_rng(seed)  # the same folds for all
@@ -142,7 +170,8 @@ def _examined(name: str, predictor: Predictor, task: Examination, seed: int) -> 
         quality = cross_validated(predictor, task.architectures, task.losses, rng, task.folds)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # it says nothing about the others
         failure = f"{type(error).__name__}: {error}"
-    return Compared(predictor=name, quality=quality, failure=failure, seconds=time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Compared(predictor=name, features=features, quality=quality, failure=failure, seconds=seconds)
 
 
 def _standing(compared: Compared) -> tuple[bool, float]:

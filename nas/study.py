@@ -403,7 +403,7 @@ class Study:
         folds: int = 5,
         watch: Callable[[int], None] | None = None,
     ) -> list[Compared]:
-        """How well predictors would have foretold its completed trials, the best ranking first.
+        """How well predictors, told what the strategy's is, would have foretold its trials, the best ranking first.
 
         Args:
             predictors: names, ``module:object`` paths, or tables of one and settings.
@@ -412,7 +412,7 @@ class Study:
             watch: told how many fits are done.
         """
         task = examination(self.history, metric=metric, folds=folds)
-        return compare(self.history, task, predictors, allow=self.allow, watch=watch)
+        return compare(self.history, task, predictors, strategy=self.strategy, allow=self.allow, watch=watch)
 
     def pareto_front(self) -> list[Trial]:
         """Feasible completed trials that no other one beats in all metrics, by the first metric.

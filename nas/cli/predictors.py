@@ -1,6 +1,7 @@
 """Commands about predictors: nas predictors list, compare."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,8 @@ def compare(
     """How well predictors would have foretold a study's completed trials (cross-validation); the best ranking first.
 
     tau (Kendall's) and spearman: 1 is the right order. rmse: in the metric's units. nll: negative log likelihood, small
-    is good. calib: mean distance of the calibration curve from the diagonal, 0 is good.
+    is good. calib: mean distance of the calibration curve from the diagonal, 0 is good. Features that the study's
+    strategy tells its predictor are told to these too.
 
     [bold]Example[/bold]: nas predictors compare demo --predictor gaussian_process --predictor random_forest
     """
@@ -62,7 +64,9 @@ def compare(
     study = open_study(name, storage, allow=tuple(allow or ()))
     task = examination(study.history, metric=metric, folds=folds)
     with counting("compare", len(wanted) * task.folds, "fits") as step:
-        compared = compare_predictors(study.history, task, wanted, allow=study.allow, watch=step)
+        compared = compare_predictors(
+            study.history, task, wanted, strategy=study.strategy, allow=study.allow, watch=step
+        )
     if all(one.quality is None for one in compared):
         raise ValueError("; ".join(f"{one.predictor}: {one.failure}" for one in compared))
     if as_json:
@@ -70,10 +74,20 @@ def compare(
         print_facts(facts | {"predictors": [_record(one) | _curve(one) for one in compared]}, as_json=True)
         return
     records = [_record(one) for one in compared]
-    if not as_csv:  # as many columns as fit into a narrow terminal
+    if not as_csv:  # as many columns as fit into a narrow terminal; of features a line below speaks
         records = [{SHORT.get(key, key): value for key, value in record.items()} for record in records]
-    print_records(records, as_json=False, as_csv=as_csv, empty="no predictors")
+    print_records(records, as_json=False, as_csv=as_csv, empty="no predictors", hidden=() if as_csv else ("features",))
+    if told := _told(compared):
+        typer.echo(told, err=True)
     typer.echo(f"{task.metric} of {len(task.losses)} trials, {task.folds} folds", err=True)
+
+
+def _told(compared: Sequence["Compared"]) -> str:
+    """What the predictors were told beside the decisions, and which of them were not; "" for nothing."""
+    told = max((one.features for one in compared), key=len)
+    without = [one.predictor for one in compared if len(one.features) < len(told)]
+    exception = f"; not so, as they take none: {', '.join(without)}" if without else ""
+    return f"told features, as the study's own predictor is: {', '.join(told)}{exception}" if told else ""
 
 
 def _record(compared: "Compared") -> dict[str, Any]:
@@ -91,7 +105,13 @@ def _record(compared: "Compared") -> dict[str, Any]:
         }
     )
     known = {key: value if math.isfinite(value) else None for key, value in figures.items()}
-    return {"predictor": compared.predictor, **known, "seconds": compared.seconds, "failure": compared.failure}
+    return {
+        "predictor": compared.predictor,
+        **known,
+        "seconds": compared.seconds,
+        "features": list(compared.features),
+        "failure": compared.failure,
+    }
 
 
 def _curve(compared: "Compared") -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -176,11 +175,9 @@ class Bayesian(Allowing):
         parts = self._parts(history.space, len(history.metrics))
         if features is None:
             return parts
-        from predictors.features import Quantities, knowing
+        from predictors.features import knowing
 
-        names = features.columns(history, self._allow)
-        measure = partial(features.values, history, allow=self._allow)
-        return replace(parts, predictor=knowing(parts.predictor, Quantities(names, measure)))
+        return replace(parts, predictor=knowing(parts.predictor, features.quantities(history, self._allow)))
 
     @property
     def _features(self) -> Untrained | None:

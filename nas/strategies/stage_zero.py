@@ -99,6 +99,11 @@ class StageZero(Allowing):
         """What the other strategy believes of the finished trials; where it has no predictor, what `Bayesian` does."""
         return beliefs(self._follower, history, allow=self._allow)
 
+    def told(self, history: History) -> Untrained | None:
+        """What the other strategy's predictor is told of architectures; None for nothing."""
+        told = getattr(self._follower, "told", None)
+        return None if told is None else told(history)
+
     def _ranked(self, history: History) -> Iterator[Proposal]:
         """Untried candidates, the best first."""
         untried = Untried(history)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from search_spaces.loading import load_object
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from predictors.features import Quantities
     from workers.datasets import Dataset
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,12 @@ class Untrained:
             NoScores: a proxy has none for these, for any before, nor for `PROBED` random networks.
         """
         return _side_by_side(self._sources(history, allow), architectures)
+
+    def quantities(self, history: History, allow: Sequence[str] = ()) -> Quantities:
+        """What a predictor of this history's trials is told; see `predictors.features.knowing`."""
+        from predictors.features import Quantities
+
+        return Quantities(self.columns(history, allow), partial(self.values, history, allow=allow))
 
     def notes(self, history: History, architecture: Architecture, allow: Sequence[str] = ()) -> dict[str, Any]:
         """Attributes of a trial of it: what is known of it, by name; what has no score is left out."""

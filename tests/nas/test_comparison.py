@@ -16,6 +16,8 @@ from nas.comparison import QUICK, compare, examination
 from predictors.predictor import PredictorError
 from predictors.quality import LEVELS, cross_validated
 from search_spaces import Choice, Float, SearchSpace
+from search_spaces.moves import sample
+from tests.nas.strategies.simulated import FLAT, loss
 from tests.nas.strategies.small_process import SmallProcess
 
 Run = Callable[..., tuple[int, str, str]]
@@ -80,6 +82,50 @@ def test_figures_are_those_of_a_cross_validation_on_the_completed_trials(study: 
     assert all(one.seconds >= 0.0 for one in found)
     assert steps == sorted(steps)
     assert steps[-1] == 12
+
+
+TELLING = {"predictor": "gaussian_process", "features": ["tests.nas.strategies.look_ups:PERFECT"]}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [
+        ("bayesian", TELLING),
+        ("stage_zero", {"strategy": {"name": "bayesian", **TELLING}, "proxies": TELLING["features"]}),
+    ],
+)
+def test_predictors_are_told_what_the_strategy_tells_its_own(
+    run: Run, tmp_path: Path, strategy: str, settings: dict[str, Any]
+) -> None:
+    study = nas.create_study(
+        "told",
+        space=FLAT,
+        metrics=["error"],
+        strategy={"name": strategy, **settings},
+        storage=f"sqlite:///{tmp_path}/nas.db",
+        allow=["tests"],
+    )
+    rng = np.random.default_rng(0)
+    drawn = [sample(FLAT, rng) for _ in range(14)]
+    study.add_trials((each, {"error": loss(each)}) for each in drawn)
+    forest = {"name": "random_forest", "trees": 5}
+    named = [forest, SMALL]
+    told = {one.predictor: one for one in study.compare_predictors(named)}
+    untold = {one.predictor: one for one in compare(study.history, examination(study.history), named, allow=["tests"])}
+    assert told["random_forest"].features == ("perfect",)
+    assert told[SMALL].features == ()
+    assert {one.features for one in untold.values()} == {()}
+    assert told[SMALL].quality == untold[SMALL].quality
+    tau, without = told["random_forest"].quality, untold["random_forest"].quality
+    assert tau is not None
+    assert without is not None
+    assert tau.kendall_tau > without.kendall_tau
+    given = ("compare", "told", "--predictor", "random_forest", "--predictor", SMALL, "--allow", "tests")
+    code, _, err = run(*given)
+    assert code == 0
+    assert f"told features, as the study's own predictor is: perfect; not so, as they take none: {SMALL}" in err
+    records = {record["predictor"]: record for record in json.loads(run(*given, "--json")[1])["predictors"]}
+    assert (records["random_forest"]["features"], records[SMALL]["features"]) == (["perfect"], [])
 
 
 def test_what_is_compared_unless_others_are_named_can_be_fitted(study: nas.Study) -> None:
