@@ -51,6 +51,7 @@ class StageZero(Allowing):
             network needs look-ups.
         examples: in the batch.
         gaussian: standard normal inputs in place of the data's.
+        device: where networks are scored, "cpu" or "cuda"; see `nas.strategies.untrained.Untrained`.
 
     Source: Mellor et al., Neural Architecture Search without Training, arXiv:2006.04647v3, section 4 (AREA: evolution
     whose first population is chosen so).
@@ -64,6 +65,7 @@ class StageZero(Allowing):
     proxies: Sequence[str | Mapping[str, Any]] | None = field(default=None, hash=False)
     examples: int = 64
     gaussian: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         at_least("initial", self.initial, 0)
@@ -166,7 +168,13 @@ class StageZero(Allowing):
     def _scores(self) -> Untrained:
         from predictors.zero_cost.catalogue import AZ_NAS
 
-        return Untrained(names=self.proxies or AZ_NAS, data=self.data, examples=self.examples, gaussian=self.gaussian)
+        return Untrained(
+            names=self.proxies or AZ_NAS,
+            data=self.data,
+            examples=self.examples,
+            gaussian=self.gaussian,
+            device=self.device,
+        )
 
     @property
     def _follower(self) -> Strategy:

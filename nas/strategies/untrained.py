@@ -63,12 +63,15 @@ class Untrained:
         data: what networks are scored on, a name or a table; the study's own data unless given.
         examples: in the batch that networks are scored on.
         gaussian: standard normal inputs in place of the data's.
+        device: where networks are scored, "cpu" or "cuda"; it must be there wherever proposals are made. Scores of
+            another device differ in their last digits.
     """
 
     names: Sequence[str | Mapping[str, Any]]
     data: str | Mapping[str, Any] | None = None
     examples: int = 64
     gaussian: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         from predictors.zero_cost.catalogue import checked_names
@@ -79,6 +82,8 @@ class Untrained:
         at_least("examples", self.examples, 1)
         if not isinstance(self.gaussian, bool):
             raise ValueError(f"gaussian must be true or false, got {self.gaussian!r}")
+        if not isinstance(self.device, str):
+            raise ValueError(f"device must be 'cpu' or 'cuda', got {self.device!r}")
         if self.data is not None:
             part(self.data, "data")
 
@@ -94,6 +99,9 @@ class Untrained:
 
     def check(self, space: SearchSpace, allow: Sequence[str] = ()) -> None:
         """`ValueError` if something is named that is not there, or if there are no networks to score."""
+        from workers.measure import checked_device
+
+        checked_device(self.device)
         counted, scored, _ = self._sorted(allow)
         if (counted or scored) and not space.has_network:
             raise ValueError(
@@ -190,6 +198,7 @@ class Untrained:
             gaussian=self.gaussian,
             seed=history.seed,
             allow=allow,
+            device=self.device,
         )
 
         def score(architecture: Architecture) -> _Row:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nas import catalogue
 from nas.history import History
@@ -14,7 +15,9 @@ from nas.settings import Part
 from nas.strategies.bayesian import Bayesian
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.stage_zero import StageZero
+from nas.strategies.untrained import Untrained
 from nas.trial import Proposal
+from predictors.zero_cost.scorer import Scorer
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.moves import sample
 from tests.nas.recomputed import proposed_again
@@ -70,7 +73,8 @@ def test_it_is_stored_and_loaded_by_its_name() -> None:
     strategy = StageZero(**GIVEN)
     stated = catalogue.describe("strategy", strategy)
     assert stated.name == "stage_zero"
-    assert set(stated.settings) == set(GIVEN) | {"strategy", "best_of", "gaussian"}  # no permissions among them
+    others = {"strategy", "best_of", "gaussian", "device"}  # no permissions among them
+    assert set(stated.settings) == set(GIVEN) | others
     assert catalogue.load("strategy", stated.name, stated.settings) == strategy
 
 
@@ -190,6 +194,38 @@ def test_proxies_without_any_score_end_a_search_before_its_first_trial() -> None
     rows_for_cells = StageZero(**{**GIVEN, "data": "iris"})
     with pytest.raises(ValueError, match=r"'nas_bench_201' that was tried has a score by (macs|synflow)"):
         rows_for_cells.propose(Simulated(SPACE).history(), 1, np.random.default_rng(0))
+
+
+def test_networks_are_scored_on_the_device_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def noting(*given: Any, device: str, **settings: Any) -> Scorer:
+        asked.append(device)
+        return make_scorer(*given, **settings)
+
+    monkeypatch.setattr("nas.scoring.make_scorer", noting)
+    monkeypatch.setattr("workers.measure.checked_device", torch.device)
+    for settings, device in (({}, "cpu"), ({"device": "cuda:1"}, "cuda:1")):
+        StageZero(**GIVEN, **settings).propose(Simulated(SPACE).history(), 1, np.random.default_rng(0))
+        assert asked.pop() == device
+
+
+def test_a_device_that_is_not_there_is_refused_before_a_search_begins() -> None:
+    with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda'"):
+        StageZero(**GIVEN, device="abacus").check(SPACE, [Metric("error")])
+    with pytest.raises(ValueError, match="device 'cuda:99' is not there"):
+        Bayesian(features={"names": ["macs"], "device": "cuda:99"}).check(SPACE, [Metric("error")])
+
+
+@pytest.mark.cuda
+def test_scores_on_the_device_rank_as_those_of_the_cpu() -> None:
+    asked = list(sample_networks(SPACE, 6, 0))
+    history = Simulated(SPACE).history()
+    here, there = (
+        Untrained(names=("synflow", "expressivity"), data="digits", device=device).values(history, asked)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there, here, rtol=0.02)
 
 
 def test_what_does_not_fit_the_other_strategy_is_said_before_a_search_begins() -> None:
