@@ -117,10 +117,16 @@ def path_of(kind: str, name_or_path: str) -> str:
         return name_or_path
     if name_or_path in known:
         return CATALOGUE[kind][name_or_path]
-    close = get_close_matches(str(name_or_path), known, 1)
+    close = _meant(str(name_or_path).lower(), known)
     hint = f"did you mean {close[0]!r}? " if close else ""
     listed = f"known are {', '.join(known)}" if known else f"there are no {_PLURAL[kind]} of ours"
     raise ValueError(f"unknown {kind} {name_or_path!r}; {hint}{listed}; your own is named 'module:object'")
+
+
+def _meant(name: str, known: Sequence[str]) -> Sequence[str]:
+    """At most one of the known names: like this one, or of several words with these initials (ucb)."""
+    initials = {"".join(word[0] for word in one.split("_")): one for one in known if "_" in one}
+    return get_close_matches(name, known, 1) or [one for letters, one in initials.items() if letters == name]
 
 
 def described(path: str) -> str:

@@ -82,6 +82,9 @@ def test_every_name_leads_to_a_class_of_its_kind(kind, name):
             {},
             "unknown kind 'loss'; known are strategy, stopper, predictor, acquisition, candidates, evaluator",
         ),
+        ("acquisition", "qLogNEHVI", {}, "unknown acquisition 'qLogNEHVI'; did you mean 'qlognehvi'"),
+        ("acquisition", "UCB", {}, "did you mean 'upper_confidence_bound'"),
+        ("predictor", "rf", {}, "did you mean 'random_forest'"),
         ("strategy", "nsga2", {"poplation": 3}, "has no setting 'poplation'; did you mean 'population'"),
         ("strategy", "random_search", {"qqq": 3}, "has no setting 'qqq'; it has distinct"),
         (
