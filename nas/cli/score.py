@@ -85,7 +85,8 @@ def score(
         table = score_architectures(scorer, architectures, lambda done, scores: step(done))
     failed = [reason for reasons in table.failures for reason in reasons.values()]
     if np.isnan(table.values).all():
-        raise ValueError(f"no proxy has a score for any of {len(architectures)} architectures: {failed[0]}")
+        why = next(iter(failed), "they give NaN")  # one of one's own may say no more
+        raise ValueError(f"no proxy has a score for any of {len(architectures)} architectures: {why}")
     records = scored_records(table)
     if as_json:
         print_facts(

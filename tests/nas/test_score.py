@@ -109,6 +109,10 @@ def test_a_table_without_any_score_is_an_error(run: Run) -> None:
         assert code == 2
         assert not out
         assert "no proxy has a score for any of 2 architectures: " in err
+    own = ("--proxies", "tests.nas.strategies.look_ups:unknown", "--allow", "tests")
+    code, _, err = run(*CELLS, "--count", "1", *own)
+    assert code == 2
+    assert "any of 1 architectures: they give NaN" in err
 
 
 def test_scores_of_minus_infinity_are_text_in_json(run: Run) -> None:
