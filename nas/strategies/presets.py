@@ -1,4 +1,7 @@
-"""Presets: Bayesian strategies by their papers' names. Each is `Bayesian` with other defaults, nothing more."""
+"""Presets: Bayesian strategies by their papers' names. Each is `Bayesian` with other defaults.
+
+Only `Auto` decides something as well: when the predictor is told zero-cost scores.
+"""
 
 from __future__ import annotations
 

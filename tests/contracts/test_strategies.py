@@ -210,11 +210,11 @@ def test_a_search_goes_on_when_every_trial_fails(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_bayesian_with_other_defaults_and_nothing_more(name):
+def test_a_preset_is_bayesian_with_other_defaults_and_auto_decides_what_is_told(name):
     cls = type(catalogue.load("strategy", name, {}))
     assert cls.__bases__ == (Bayesian,)
     added = {key for key in vars(cls) if not (key.startswith("__") and key.endswith("__"))}
-    assert added <= {*Bayesian.__dataclass_fields__, "usual"}
+    assert added <= {*Bayesian.__dataclass_fields__, "usual", *(["told"] if name == "auto" else [])}
 
 
 @pytest.mark.parametrize("name", NAMES)
