@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 
@@ -23,7 +24,8 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Sghmc:
-    """Stochastic gradient Hamiltonian Monte Carlo over the weights and the noise, several chains at once.
+    """Stochastic gradient Hamiltonian Monte Carlo over the weights, several chains at once; the noise is drawn from its
+    conditional density in between.
 
     Nothing corrects its discretisation: with a larger `step_size` it is faster and its variances are too large.
 
@@ -43,7 +45,7 @@ class Sghmc:
         burn_in: steps that are thrown away.
         draws: kept of each chain.
         thinning: steps between two of them.
-        step_size: epsilon.
+        step_size: epsilon, in units of a direction's width; see `bayesian_network.friction`.
         friction: alpha, the part of the velocity that a step takes.
         batch: trials that a step looks at; all of them where there are no more.
         seed: of everything drawn while fitting.
@@ -58,7 +60,7 @@ class Sghmc:
     bias_scale: float = 1.0
     noise: float | None = None
     chains: int = 8
-    burn_in: int = 1000
+    burn_in: int = 2000
     draws: int = 25
     thinning: int = 50
     step_size: float = 0.1
@@ -97,6 +99,14 @@ class Sghmc:
             rows = torch.randint(len(y), (len(position), self.batch), generator=generator)
             return posterior.estimate(position, rows)[1]
 
+        every = math.ceil(len(y) / self.batch)
+
+        def redraw(position: Tensor, number: int) -> Tensor:
+            # looks at all trials, so once for as many steps as see that many
+            return position if number % every else posterior.redraw_noise(position, generator)
+
+        moving = torch.ones(posterior.width, dtype=torch.float64)
+        moving[posterior.network.weights :] = 0.0
         draws = sample_chains(
             gradient,
             posterior.draw(self.chains, generator),
@@ -106,6 +116,8 @@ class Sghmc:
             step_size=self.step_size,
             friction=self.friction,
             generator=generator,
+            moving=moving,
+            redraw=redraw if noise is None else None,
         )
         kept = draws.shape[0] * draws.shape[1]
         return functions_of(posterior, draws, kept), {"r_hat": largest_r_hat(posterior, draws)}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from predictors.bayesian_network.network import Network
+from predictors.bayesian_network.noise import draw_noise
 
 NOISE_MEDIAN, NOISE_SPREAD = 0.2, 1.0
 """The noise's standard deviation is log-normal before there are data: in units of that of the losses, its median is a
@@ -50,6 +51,12 @@ class LogPosterior:
     def outputs_of(self, position: Tensor, x: Tensor) -> Tensor:
         """What the networks of k positions give at m points: shape (k, m)."""
         return self.network.outputs_of(position[:, : self.network.weights], x)[:, :, 0]
+
+    def redraw_noise(self, position: Tensor, generator: torch.Generator) -> Tensor:
+        """The same positions, the noise drawn from its conditional density given the weights; for a learnt noise."""
+        squares = (self.y - self.outputs_of(position, self.x)).square().sum(1)
+        drawn = draw_noise(squares, len(self.y), NOISE_MEDIAN, generator)
+        return torch.cat([position[:, :-1], drawn[:, None]], dim=1)
 
     def __call__(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Log posterior densities (k,), up to a constant, and their gradients (k, width)."""

@@ -128,3 +128,23 @@ def test_sghmc_on_minibatches_believes_about_what_hmc_believes():
     assert np.sqrt(stochastic.noise / exact.noise) == pytest.approx(1.0, rel=0.25)
     ratio = np.sqrt(stochastic.predict(asked).variance / exact.predict(asked).variance)
     assert 0.6 < np.median(ratio) < 1.8
+
+
+@pytest.mark.slow
+def test_sghmc_as_it_comes_is_about_as_right_as_hmc_where_there_is_little_noise():
+    count, noise = 30, 0.01
+    rng = np.random.default_rng(0)
+    x, asked = rng.uniform(-1.0, 1.0, (count, 2)), rng.uniform(-1.0, 1.0, (60, 2))
+    y, wanted = (x**2).sum(1) + noise * rng.standard_normal(count), (asked**2).sum(1)
+
+    def judged(predictor) -> tuple[float, float]:
+        fitted = predictor.regress(x, y)
+        found = fitted.predict(asked)
+        variance = found.variance + fitted.noise
+        likelihoods = -0.5 * (np.log(2 * np.pi * variance) + (wanted - found.mean) ** 2 / variance)
+        return -likelihoods.mean(), fitted.noise
+
+    (exact, _), (stochastic, learnt) = judged(Hmc(numbers(2))), judged(Sghmc(numbers(2)))
+    assert stochastic < exact + 0.8
+    assert learnt < 0.1 * y.var()  # most of what the losses differ by is not noise
+    assert learnt > 0.5 * noise**2
