@@ -13,8 +13,8 @@ from predictors.bayesian_network.functions import Functions
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, NetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import Regression, regress
-from predictors.bayesian_network.settings import check_counts, check_noise, check_positive
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_not_negative, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -65,11 +65,12 @@ class DeepEnsemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(members=self.members, steps=self.steps, batch=self.batch)
         check_positive(learning_rate=self.learning_rate)
         check_noise(self.noise)
-        if not 0 <= self.adversarial < math.inf:
-            raise ValueError(f"adversarial must be at least 0 and finite, got {self.adversarial}")
+        check_not_negative(adversarial=self.adversarial)
         self._network(1)
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> NetworkPosterior:
@@ -83,7 +84,7 @@ class DeepEnsemble:
     def _network(self, inputs: int) -> Network:
         return Network(
             inputs=inputs,
-            hidden=tuple(self.hidden),
+            hidden=self.hidden,
             outputs=1 if self.noise is not None else 2,
             activation=self.activation,
             weight_scale=self.weight_scale,

@@ -14,8 +14,8 @@ from predictors.bayesian_network.log_posterior import NOISE_MEDIAN
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.bayesian_network.settings import check_counts, check_noise, check_positive
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -61,6 +61,8 @@ class DeepKernel:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(learnt_features=self.learnt_features, steps=self.steps)
         check_positive(learning_rate=self.learning_rate)
         check_noise(self.noise)
@@ -77,7 +79,7 @@ class DeepKernel:
     def _network(self, inputs: int) -> Network:
         return Network(
             inputs=inputs,
-            hidden=tuple(self.hidden),
+            hidden=self.hidden,
             outputs=self.learnt_features,
             activation=self.activation,
             weight_scale=self.weight_scale,

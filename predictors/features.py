@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,21 @@ class Vectors:
     of: Callable[[Sequence[Architecture]], FloatArray]
 
 
+@runtime_checkable
 class Features(Protocol):
     """A way to look at architectures. A frozen value."""
 
     def learn(self, space: SearchSpace, architectures: Sequence[Architecture]) -> Vectors:
         """The vectors for a fit to these finished trials."""
         ...
+
+
+def check_features(features: object, name: str = "features") -> None:
+    """Refuse what does not know how to look at a space."""
+    if isinstance(features, type) or not isinstance(features, Features):
+        raise ValueError(
+            f"{name} must be features with a method `learn`, such as predictors.features.Paths(), got {features!r}"
+        )
 
 
 @dataclass(frozen=True)

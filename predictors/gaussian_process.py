@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
 from predictors.distinct import distinct
-from predictors.features import Features
+from predictors.features import Features, check_features
 from predictors.kernels.comparison import Comparison, Rows
 from predictors.kernels.likeness import Likeness
 from predictors.kernels.marginal_likelihood import factor, learn
 from predictors.one_thread import on_one_thread
 from predictors.predictor import Belief, checked_trials
+from predictors.settings import check_counts
 from predictors.warping import Warp, check_warp, learn_warp
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -57,12 +58,11 @@ class GaussianProcess:
     learned_from: int = 200
 
     def __post_init__(self) -> None:
-        if self.depth < 0:
-            raise ValueError(f"depth: sub-trees have a depth of at least 0, got {self.depth}")
+        check_counts(0, depth=self.depth)
         check_warp(self.warp)
-        for name in ("most", "learned_from"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name}: at least two trials are needed, got {getattr(self, name)}")
+        if self.beside is not None:
+            check_features(self.beside, "beside")
+        check_counts(2, most=self.most, learned_from=self.learned_from)
 
     @cached_property
     def likeness(self) -> Likeness:

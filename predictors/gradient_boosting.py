@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.ensemble import EnsemblePosterior, unexplained, with_constant
-from predictors.features import Features
+from predictors.features import Features, check_features
 from predictors.predictor import checked_trials
+from predictors.settings import check_counts, check_seed, check_shares
 from predictors.structures import STRUCTURES
 from predictors.warping import check_warp, learn_warp
 from search_spaces.architecture import Architecture
@@ -53,12 +54,11 @@ class GradientBoosting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("members", 2), ("trees", 1), ("depth", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: at least {least}, got {getattr(self, name)}")
-        for name in ("learning_rate", "share", "columns"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: above 0 and at most 1, got {getattr(self, name)}")
+        check_features(self.features)
+        check_seed(self.seed)
+        check_counts(2, members=self.members)
+        check_counts(trees=self.trees, depth=self.depth)
+        check_shares(learning_rate=self.learning_rate, share=self.share, columns=self.columns)
         check_warp(self.warp)
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> EnsemblePosterior:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
@@ -10,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from predictors.bayesian_network.settings import check_counts, check_positive
 from predictors.bayesian_network.standardisation import Standardisation
 from predictors.ensemble import EnsemblePosterior
-from predictors.features import Features
+from predictors.features import Features, check_features
 from predictors.message_passing.batch import Graphs, bags
 from predictors.message_passing.network import MessagePassing
 from predictors.message_passing.ranking import line, pairwise_hinge
 from predictors.one_thread import on_one_thread
 from predictors.predictor import checked_trials
 from predictors.quality import fold_numbers
+from predictors.settings import check_counts, check_not_negative, check_positive, check_seed
 from predictors.structures import Structures
 from predictors.warping import check_warp, learn_warp
 from search_spaces.architecture import Architecture
@@ -84,18 +83,18 @@ class GraphNetwork:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(width=self.width, rounds=self.rounds, steps=self.steps)
         check_positive(margin=self.margin, learning_rate=self.learning_rate)
-        if self.members < 2 or self.batch < 2:
-            raise ValueError(f"members and batch: at least 2 of each, got {self.members} and {self.batch}")
-        if not 0.0 <= self.decay < math.inf:
-            raise ValueError(f"decay must be at least 0 and finite, got {self.decay}")
+        check_counts(2, members=self.members, batch=self.batch)
+        check_not_negative(decay=self.decay)
         check_warp(self.warp)
         self._network(1, 1).end  # noqa: B018  # refuses hidden layers that are none
 
     def _network(self, labels: int, features: int) -> MessagePassing:
         return MessagePassing(
-            labels=labels, features=features, width=self.width, rounds=self.rounds, hidden=tuple(self.hidden)
+            labels=labels, features=features, width=self.width, rounds=self.rounds, hidden=self.hidden
         )
 
     @on_one_thread

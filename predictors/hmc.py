@@ -15,8 +15,8 @@ from predictors.bayesian_network.log_posterior import LogPosterior
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, NetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import Regression, regress
-from predictors.bayesian_network.settings import check_counts, check_noise
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -64,6 +64,8 @@ class Hmc:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(
             chains=self.chains,
             warm_up=self.warm_up,
@@ -74,7 +76,8 @@ class Hmc:
         check_noise(self.noise)
         if self.draws < 4:
             raise ValueError(f"draws: R-hat needs at least 4 of each chain, got {self.draws}")
-        if not 0 < self.target_acceptance < 1:
+        check_positive(target_acceptance=self.target_acceptance)
+        if self.target_acceptance >= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
         Network.of(self, 1)
 

@@ -15,8 +15,8 @@ from predictors.bayesian_network.log_posterior import NOISE_MEDIAN
 from predictors.bayesian_network.marginal_likelihood import most_probable
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.bayesian_network.settings import check_counts, check_noise
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -52,6 +52,8 @@ class InfiniteWidth:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(depth=self.depth, iterations=self.iterations, compared=self.compared)
         check_noise(self.noise)
 

@@ -13,8 +13,8 @@ from predictors.bayesian_network.gaussian import GaussianFunction
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.bayesian_network.settings import check_counts, check_noise, check_positive
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -59,6 +59,8 @@ class Laplace:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(starts=self.starts, iterations=self.iterations)
         check_noise(self.noise)
         if self.prior_precision is not None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from predictors.bayesian_network.network import Network
 from predictors.ensemble import EnsemblePosterior
-from predictors.features import Features
+from predictors.features import Features, check_features
 from predictors.one_thread import on_one_thread
 from predictors.predictor import checked_trials
+from predictors.settings import check_counts, check_not_negative, check_positive, check_seed
 from predictors.structures import STRUCTURES
 from predictors.warping import check_warp, learn_warp
 from search_spaces.architecture import Architecture
@@ -58,17 +59,17 @@ class PathEnsemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.members < 2 or self.steps < 1:
-            raise ValueError(f"members: at least 2; steps: at least 1; got {self.members} and {self.steps}")
-        if not (0.0 < self.learning_rate < math.inf and 0.0 <= self.decay < math.inf):
-            raise ValueError(
-                f"learning_rate must be above 0 and decay not below, finite, got {self.learning_rate} and {self.decay}"
-            )
+        check_features(self.features)
+        check_seed(self.seed)
+        check_counts(2, members=self.members)
+        check_counts(steps=self.steps)
+        check_positive(learning_rate=self.learning_rate)
+        check_not_negative(decay=self.decay)
         check_warp(self.warp)
         self._network(1)
 
     def _network(self, inputs: int) -> Network:
-        return Network(inputs=inputs, hidden=tuple(self.hidden), activation="relu", weight_scale=math.sqrt(2.0))
+        return Network(inputs=inputs, hidden=self.hidden, activation="relu", weight_scale=math.sqrt(2.0))
 
     @on_one_thread
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> EnsemblePosterior:

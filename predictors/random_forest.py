@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.ensemble import EnsemblePosterior, with_constant
-from predictors.features import Features
+from predictors.features import Features, check_features
 from predictors.predictor import checked_trials
+from predictors.settings import check_counts, check_seed, check_shares
 from predictors.structures import STRUCTURES
 from predictors.warping import check_warp, learn_warp
 from search_spaces.architecture import Architecture
@@ -46,10 +47,11 @@ class RandomForest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.trees < 2 or self.leaf < 1:
-            raise ValueError(f"a forest has at least 2 trees and 1 trial in a leaf, got {self.trees} and {self.leaf}")
-        if not 0.0 < self.columns <= 1.0:
-            raise ValueError(f"columns: a share above 0 and at most 1, got {self.columns}")
+        check_features(self.features)
+        check_seed(self.seed)
+        check_counts(2, trees=self.trees)
+        check_counts(leaf=self.leaf)
+        check_shares(columns=self.columns)
         check_warp(self.warp)
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> EnsemblePosterior:

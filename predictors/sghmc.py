@@ -16,8 +16,8 @@ from predictors.bayesian_network.log_posterior import LogPosterior
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, NetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import Regression, regress
-from predictors.bayesian_network.settings import check_counts, check_noise, check_positive
-from predictors.features import DECISIONS_AND_PATHS, Features
+from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.settings import check_counts, check_noise, check_positive, check_seed, check_shares
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -69,6 +69,8 @@ class Sghmc:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_features(self.features)
+        check_seed(self.seed)
         check_counts(
             chains=self.chains, burn_in=self.burn_in, draws=self.draws, thinning=self.thinning, batch=self.batch
         )
@@ -76,8 +78,7 @@ class Sghmc:
         check_noise(self.noise)
         if self.draws < 4:
             raise ValueError(f"draws: R-hat needs at least 4 of each chain, got {self.draws}")
-        if not 0 < self.friction <= 1:
-            raise ValueError(f"friction must be above 0 and at most 1, got {self.friction}")
+        check_shares(friction=self.friction)
         Network.of(self, 1)
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> NetworkPosterior:

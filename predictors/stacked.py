@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 
 from predictors.predictor import Belief, Posterior, Predictor, checked_trials
 from predictors.quality import fold_numbers
+from predictors.settings import check_counts, check_seed
 from predictors.warping import Warp, learn_warp
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -56,10 +57,10 @@ class Stacked:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.members or isinstance(self.members, str):
+        check_seed(self.seed)
+        check_counts(2, folds=self.folds)
+        if not isinstance(self.members, Sequence) or not self.members or isinstance(self.members, str):
             raise ValueError(f"members: a list of at least one predictor, got {self.members!r}")
-        if self.folds < 2:
-            raise ValueError(f"folds: at least two are needed, got {self.folds}")
         object.__setattr__(
             self,
             "members",

@@ -128,7 +128,7 @@ _WARPS = {"ranks": normal_ranks, "none": standardised}
 
 def check_warp(name: str) -> None:
     """Refuse an unknown name of a warp."""
-    if name not in _WARPS:
+    if not isinstance(name, str) or name not in _WARPS:
         raise ValueError(f"warp: allowed are {', '.join(_WARPS)}, got {name!r}")
 
 

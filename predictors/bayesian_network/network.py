@@ -17,6 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from predictors.settings import check_hidden, check_positive
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
 _SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -71,20 +73,17 @@ class Network:
     bias_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"hidden: every layer needs at least one unit, got {list(self.hidden)}")
-        if self.activation not in ACTIVATIONS:
+        check_hidden(self.hidden)
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise ValueError(f"activation: allowed are {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        for name, value in (("weight_scale", self.weight_scale), ("bias_scale", self.bias_scale)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+        check_positive(weight_scale=self.weight_scale, bias_scale=self.bias_scale)
 
     @classmethod
     def of(cls, prior: Prior, inputs: int) -> Network:
         """The network of one output that a predictor's settings stand for; `ValueError` says what they may not be."""
         return cls(
             inputs=inputs,
-            hidden=tuple(prior.hidden),
+            hidden=prior.hidden,
             activation=prior.activation,
             weight_scale=prior.weight_scale,
             bias_scale=prior.bias_scale,

@@ -222,5 +222,5 @@ def test_settings_out_of_range_are_refused():
         lambda: Stacked(CELLS, folds=1),
         lambda: RandomForest(CELLS, warp="log"),
     ):
-        with pytest.raises(ValueError, match=r"at least|above 0|allowed"):
+        with pytest.raises(ValueError, match=r"at least|above 0|positive|allowed"):
             made()
