@@ -15,6 +15,9 @@ from search_spaces.space import SearchSpace
 
 FloatArray = NDArray[np.float64]
 
+LARGEST = 1e140
+"""Larger losses are refused: sums of their squares overflow."""
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -65,9 +68,9 @@ class Predictor(Protocol):
             losses: shape (n,), finite.
 
         Raises:
-            PredictorError: fewer than two trials, a loss that is not finite, lengths that differ, or an architecture
-                that is not of the space. Constant losses are no error: the posterior is then that constant, with the
-                variance of what the predictor knows nothing about.
+            PredictorError: fewer than two trials, a loss that is not finite or beyond `LARGEST`, lengths that differ,
+                or an architecture that is not of the space. Constant losses are no error: the posterior is then that
+                constant, with the variance of what the predictor knows nothing about.
         """
         ...
 
@@ -114,6 +117,11 @@ def checked_trials(
     if not np.isfinite(values).all():
         place = int(np.flatnonzero(~np.isfinite(values))[0])
         raise PredictorError(f"loss {place} is {values[place]}; losses must be finite, leave failed trials out")
+    size = float(np.abs(values).max())
+    if size > LARGEST:
+        raise PredictorError(
+            f"losses of up to {size:g} have no finite variance; at most {LARGEST:g} are allowed: fit their logarithms"
+        )
     for place, architecture in enumerate(architectures):
         if architecture in known:
             continue
