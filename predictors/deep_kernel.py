@@ -14,7 +14,7 @@ from predictors.bayesian_network.log_posterior import NOISE_MEDIAN
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.features import DECISIONS_AND_PATHS, Features, features_of
 from predictors.settings import check_counts, check_noise, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -35,7 +35,7 @@ class DeepKernel:
 
     Args:
         space: of the architectures.
-        features: how they become vectors.
+        features: how they become vectors; a study names them, see `predictors.features.NAMED`.
         hidden: units of each hidden layer.
         learnt_features: outputs of the network, which the kernel compares.
         activation: "tanh" or "relu".
@@ -61,7 +61,7 @@ class DeepKernel:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(learnt_features=self.learnt_features, steps=self.steps)
         check_positive(learning_rate=self.learning_rate)

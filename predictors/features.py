@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,12 +52,26 @@ class Features(Protocol):
         ...
 
 
-def check_features(features: object, name: str = "features") -> None:
-    """Refuse what does not know how to look at a space."""
-    if isinstance(features, type) or not isinstance(features, Features):
+NAMED = {
+    "decisions": "predictors.features:Decisions",
+    "paths": "predictors.features:Paths",
+    "structures": "predictors.structures:Structures",
+}
+"""What a study calls these features; those of `predictors.structures` count with what this module knows."""
+
+
+def features_of(stated: object, setting: str = "features") -> Features:
+    """The features that a setting stands for: a name in `NAMED`, or features as they are."""
+    if isinstance(stated, str) and stated in NAMED:
+        module, _, name = NAMED[stated].partition(":")
+        named: Features = getattr(import_module(module), name)()
+        return named
+    if isinstance(stated, type) or not isinstance(stated, Features):
         raise ValueError(
-            f"{name} must be features with a method `learn`, such as predictors.features.Paths(), got {features!r}"
+            f"{setting}: allowed are {', '.join(NAMED)}, or an object with a method `learn` such as "
+            f"predictors.features.Paths(), got {stated!r}"
         )
+    return stated
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
 from predictors.distinct import distinct
-from predictors.features import Features, check_features
+from predictors.features import Features, features_of
 from predictors.kernels.comparison import Comparison, Rows
 from predictors.kernels.likeness import Likeness
 from predictors.kernels.marginal_likelihood import factor, learn
@@ -61,7 +61,7 @@ class GaussianProcess:
         check_counts(0, depth=self.depth)
         check_warp(self.warp)
         if self.beside is not None:
-            check_features(self.beside, "beside")
+            object.__setattr__(self, "beside", features_of(self.beside, "beside"))
         check_counts(2, most=self.most, learned_from=self.learned_from)
 
     @cached_property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.ensemble import EnsemblePosterior, unexplained, with_constant
-from predictors.features import Features, check_features
+from predictors.features import Features, features_of
 from predictors.predictor import checked_trials
 from predictors.settings import check_counts, check_seed, check_shares
 from predictors.structures import STRUCTURES
@@ -30,7 +30,7 @@ class GradientBoosting:
 
     Args:
         space: of the architectures.
-        features: how they become vectors.
+        features: how they become vectors; a study names them, see `predictors.features.NAMED`.
         members: how many sums of trees.
         trees: in each sum.
         depth: of each tree.
@@ -54,7 +54,7 @@ class GradientBoosting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(2, members=self.members)
         check_counts(trees=self.trees, depth=self.depth)

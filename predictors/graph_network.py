@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from predictors.bayesian_network.standardisation import Standardisation
 from predictors.ensemble import EnsemblePosterior
-from predictors.features import Features, check_features
+from predictors.features import Features, features_of
 from predictors.message_passing.batch import Graphs, bags
 from predictors.message_passing.network import MessagePassing
 from predictors.message_passing.ranking import line, pairwise_hinge
@@ -83,7 +83,7 @@ class GraphNetwork:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(width=self.width, rounds=self.rounds, steps=self.steps)
         check_positive(margin=self.margin, learning_rate=self.learning_rate)

@@ -15,7 +15,7 @@ from predictors.bayesian_network.log_posterior import NOISE_MEDIAN
 from predictors.bayesian_network.marginal_likelihood import most_probable
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.features import DECISIONS_AND_PATHS, Features, features_of
 from predictors.settings import check_counts, check_noise, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -34,7 +34,7 @@ class InfiniteWidth:
 
     Args:
         space: of the architectures.
-        features: how they become vectors.
+        features: how they become vectors; a study names them, see `predictors.features.NAMED`.
         depth: hidden layers.
         noise: variance of an evaluation in units of the losses squared; None to learn it.
         iterations: of the search for those four, at most.
@@ -52,7 +52,7 @@ class InfiniteWidth:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(depth=self.depth, iterations=self.iterations, compared=self.compared)
         check_noise(self.noise)

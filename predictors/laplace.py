@@ -13,7 +13,7 @@ from predictors.bayesian_network.gaussian import GaussianFunction
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
-from predictors.features import DECISIONS_AND_PATHS, Features, check_features
+from predictors.features import DECISIONS_AND_PATHS, Features, features_of
 from predictors.settings import check_counts, check_noise, check_positive, check_seed
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
@@ -33,7 +33,7 @@ class Laplace:
 
     Args:
         space: of the architectures.
-        features: how they become vectors.
+        features: how they become vectors; a study names them, see `predictors.features.NAMED`.
         hidden: units of each hidden layer; none gives Bayesian linear regression.
         activation: "tanh" or "relu"; what is linearised had better be smooth.
         weight_scale: prior standard deviation of a weight, times the square root of its layer's inputs, at precision 1.
@@ -59,7 +59,7 @@ class Laplace:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(starts=self.starts, iterations=self.iterations)
         check_noise(self.noise)

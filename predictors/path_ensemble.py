@@ -13,7 +13,7 @@ from torch import Tensor
 
 from predictors.bayesian_network.network import Network
 from predictors.ensemble import EnsemblePosterior
-from predictors.features import Features, check_features
+from predictors.features import Features, features_of
 from predictors.one_thread import on_one_thread
 from predictors.predictor import checked_trials
 from predictors.settings import check_counts, check_not_negative, check_positive, check_seed
@@ -37,7 +37,8 @@ class PathEnsemble:
 
     Args:
         space: of the architectures.
-        features: how they become vectors; `predictors.features.Paths()` is the paper's.
+        features: how they become vectors; `predictors.features.Paths()`, "paths" in a study, is the
+            paper's.
         members: networks.
         hidden: units of each hidden layer.
         steps: of Adam.
@@ -59,7 +60,7 @@ class PathEnsemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(2, members=self.members)
         check_counts(steps=self.steps)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.ensemble import EnsemblePosterior, with_constant
-from predictors.features import Features, check_features
+from predictors.features import Features, features_of
 from predictors.predictor import checked_trials
 from predictors.settings import check_counts, check_seed, check_shares
 from predictors.structures import STRUCTURES
@@ -29,7 +29,7 @@ class RandomForest:
 
     Args:
         space: of the architectures.
-        features: how they become vectors.
+        features: how they become vectors; a study names them, see `predictors.features.NAMED`.
         trees: how many.
         leaf: a leaf holds at least so many trials.
         columns: the share of columns that a split looks at.
@@ -47,7 +47,7 @@ class RandomForest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_features(self.features)
+        object.__setattr__(self, "features", features_of(self.features))
         check_seed(self.seed)
         check_counts(2, trees=self.trees)
         check_counts(leaf=self.leaf)

@@ -4,6 +4,8 @@ from importlib import import_module
 
 import pytest
 
+from predictors.features import Decisions, Paths
+from predictors.structures import Structures
 from search_spaces.nodes import Float
 from search_spaces.space import SearchSpace
 
@@ -46,3 +48,10 @@ def test_a_setting_of_the_wrong_type_is_refused_by_its_name(name, setting, value
     found = getattr(import_module(f"predictors.{name}"), "".join(word.capitalize() for word in name.split("_")))
     with pytest.raises(ValueError, match=setting):
         found(SPACE, **{setting: value})
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_features_are_taken_by_their_names(name):
+    found = getattr(import_module(f"predictors.{name}"), "".join(word.capitalize() for word in name.split("_")))
+    for stated, features in (("decisions", Decisions()), ("paths", Paths()), ("structures", Structures())):
+        assert found(SPACE, features=stated) == found(SPACE, features=features)
