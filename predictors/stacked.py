@@ -19,6 +19,7 @@ from predictors.quality import fold_numbers
 from predictors.settings import check_counts, check_seed
 from predictors.warping import Warp, learn_warp
 from search_spaces.architecture import Architecture
+from search_spaces.loading import PLUG_INS, load_object
 from search_spaces.space import SearchSpace
 
 FloatArray = NDArray[np.float64]
@@ -41,7 +42,8 @@ class Stacked:
     Args:
         space: of the architectures.
         members: modules of `predictors` (their predictor with its defaults), tables of such a module's name and of
-            settings, or predictors of the same space.
+            settings, or predictors of the same space. A class of one's own is named ``module:Class`` and imported by
+            `allowing`, from what whoever runs the study allows: a stored study cannot allow itself anything.
         folds: for members that do not know what they would say without a trial.
         seed: of the folds.
     """
@@ -65,12 +67,26 @@ class Stacked:
             self,
             "members",
             tuple(
-                _made(member, self.space) if isinstance(member, str | Mapping) else member for member in self.members
+                _made(member, self.space) if isinstance(member, str | Mapping) and not _path(member) else member
+                for member in self.members
+            ),
+        )
+
+    def allowing(self, allow: Sequence[str]) -> Stacked:
+        """The same with the members that were named by a path, from `predictors` or these packages."""
+        return replace(
+            self,
+            members=tuple(
+                _loaded(member, self.space, allow) if isinstance(member, str | Mapping) else member
+                for member in self.members
             ),
         )
 
     def fit(self, architectures: Sequence[Architecture], losses: FloatArray) -> StackedPosterior:
         """See `Predictor.fit`."""
+        waiting = [member for member in self.members if isinstance(member, str | Mapping)]
+        if waiting:
+            raise ValueError(f"members: {waiting[0]!r} is imported by `allowing`, which says from where it may be")
         values = checked_trials(self.space, architectures, losses)
         warp = learn_warp("ranks", values)
         scores = warp.forward(values)
@@ -218,9 +234,29 @@ def stacking_weights(means: FloatArray, variances: FloatArray, scores: FloatArra
     return np.asarray(weights / weights.sum())
 
 
-def _made(stated: str | Mapping[str, Any], space: SearchSpace) -> Predictor:
+def _named(stated: str | Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The name and the settings."""
     settings = {} if isinstance(stated, str) else dict(stated)
-    name = stated if isinstance(stated, str) else settings.pop("name", None)
+    return (stated if isinstance(stated, str) else settings.pop("name", None)), settings
+
+
+def _path(stated: str | Mapping[str, Any]) -> bool:
+    """Whether this names a class by a path."""
+    name, _ = _named(stated)
+    return isinstance(name, str) and ":" in name
+
+
+def _loaded(stated: str | Mapping[str, Any], space: SearchSpace, allow: Sequence[str]) -> Predictor:
+    """The predictor of a class that is named by a path."""
+    name, settings = _named(stated)
+    found = load_object(name, allow, ours=PLUG_INS["predictor"])
+    if not isinstance(found, type) or found is Stacked or not callable(getattr(found, "fit", None)):
+        raise ValueError(f"members: {name!r} must be a class with a method `fit`, and not stacked itself")
+    return _with_settings(found, name, space, settings)
+
+
+def _made(stated: str | Mapping[str, Any], space: SearchSpace) -> Predictor:
+    name, settings = _named(stated)
     try:
         module = import_module(f"predictors.{name}")
         found = getattr(module, "".join(word.capitalize() for word in str(name).split("_")))
@@ -229,8 +265,12 @@ def _made(stated: str | Mapping[str, Any], space: SearchSpace) -> Predictor:
     if found is None or found is Stacked:
         raise ValueError(
             f"members: no predictor is called {name!r}; allowed are the modules of `predictors` that hold one, such as "
-            "gaussian_process and random_forest, but not stacked"
+            "gaussian_process and random_forest, but not stacked; your own is named 'module:Class'"
         )
+    return _with_settings(found, name, space, settings)
+
+
+def _with_settings(found: Any, name: str, space: SearchSpace, settings: Mapping[str, Any]) -> Predictor:
     try:
         made: Predictor = found(space, **settings)
     except TypeError as error:

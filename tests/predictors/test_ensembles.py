@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
+from nas import catalogue
 from nas.acquisitions.normal import log_expected_improvement
 from predictors import GaussianProcess, GradientBoosting, PathEnsemble, RandomForest, Stacked
 from predictors.ensemble import unexplained
@@ -13,6 +14,7 @@ from predictors.predictor import Belief
 from predictors.stacked import stacking_weights
 from predictors.structures import STRUCTURES
 from search_spaces.catalogue.nas_bench_201 import nas_bench_201
+from search_spaces.loading import ImportRefused
 from search_spaces.moves import sample
 from search_spaces.nodes import Float
 from search_spaces.space import SearchSpace
@@ -224,3 +226,28 @@ def test_settings_out_of_range_are_refused():
     ):
         with pytest.raises(ValueError, match=r"at least|above 0|positive|allowed"):
             made()
+
+
+class OwnForest(RandomForest):
+    """A predictor that is not ours."""
+
+
+OWN = f"{__name__}:OwnForest"
+
+
+@pytest.mark.parametrize("member", [OWN, {"name": OWN, "trees": 7}])
+def test_a_stack_has_members_of_ones_own_where_they_may_be_imported_from(member):
+    settings = {"members": [member, "random_forest"]}
+    made = catalogue.load("predictor", "stacked", settings, allow=[__name__], given={"space": LINE})
+    assert [type(one).__name__ for one in made.members] == ["OwnForest", "RandomForest"]
+    assert made.members[0].trees == (7 if isinstance(member, dict) else 100)
+    with pytest.raises(ImportRefused):
+        catalogue.load("predictor", "stacked", settings, given={"space": LINE})
+    with pytest.raises(ValueError, match="allowing"):
+        Stacked(LINE, members=[member]).fit(drawn(LINE, 3), np.arange(3.0))
+
+
+def test_a_path_to_no_predictor_is_refused():
+    for wrong in (f"{__name__}:drawn", "predictors.stacked:Stacked", f"{__name__}:pytest"):
+        with pytest.raises(ValueError, match=r"members|module"):
+            Stacked(LINE, members=[wrong]).allowing([__name__])
