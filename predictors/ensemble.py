@@ -28,6 +28,8 @@ class EnsemblePosterior:
             scale of the warp.
         warp: from losses to scores.
         is_constant: all losses were equal: nothing was learnt but that.
+        shared: a variance of the scores that the functions do not know they err by, all together. It widens beliefs and
+            leaves their means; draws are of the functions as they are.
         left_out: the beliefs about the n trials from the functions that have not seen them, if there are such.
     """
 
@@ -35,6 +37,7 @@ class EnsemblePosterior:
     warp: Warp
     is_constant: bool = False
     left_out: Belief | None = None
+    shared: float = 0.0
 
     @property
     def noise(self) -> float:
@@ -44,12 +47,16 @@ class EnsemblePosterior:
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
         """See `Posterior.predict`: mean and variance of the mixture (law of total variance)."""
         belief = self._latent(architectures)
-        return self.warp.belief(belief.mean, belief.variance)
+        believed = self.warp.belief(belief.mean, belief.variance)
+        if self.shared:
+            widened = self.warp.belief(belief.mean, belief.variance + self.shared)
+            return Belief(believed.mean, widened.variance)
+        return believed
 
     def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
         """See `WarpedPosterior.log_improvement`: of a normal distribution with the mixture's mean and variance."""
         belief = self._latent(architectures)
-        return self.warp.log_improvement(belief.mean, belief.variance, best)
+        return self.warp.log_improvement(belief.mean, belief.variance + self.shared, best)
 
     def _latent(self, architectures: Sequence[Architecture]) -> Belief:
         """What is believed of the scores."""

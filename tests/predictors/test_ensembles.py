@@ -251,3 +251,22 @@ def test_a_path_to_no_predictor_is_refused():
     for wrong in (f"{__name__}:drawn", "predictors.stacked:Stacked", f"{__name__}:pytest"):
         with pytest.raises(ValueError, match=r"members|module"):
             Stacked(LINE, members=[wrong]).allowing([__name__])
+
+
+def test_a_path_ensembles_variances_hold_what_its_members_err_together():
+    space = SearchSpace({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)}, name="plane")
+    trials, asked = drawn(space, 30), drawn(space, 100, seed=1)
+
+    def bowl(architectures):
+        return np.array([one["x"] ** 2 + one["y"] ** 2 for one in architectures])
+
+    losses = bowl(trials) + 0.01 * np.random.default_rng(0).standard_normal(30)
+    posterior = PathEnsemble(space, steps=100).fit(trials, losses)
+    belief = posterior.predict(asked)
+    squares = (bowl(asked) - belief.mean) ** 2 / belief.variance
+    assert 0.05 < squares.mean() < 4.0
+    assert posterior.left_out is not None
+    plain = replace(posterior, shared=0.0).predict(asked)
+    np.testing.assert_array_equal(plain.mean, belief.mean)
+    assert (plain.variance < belief.variance).all()
+    assert PathEnsemble(space, steps=5).fit(trials[:2], losses[:2]).left_out is None
