@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Compared:
         quality: what it foretold; None where it could not be fitted.
         failure: why it could not.
         seconds: fits and beliefs of all folds together.
+        diagnostics: how well the fits went by the predictor's own account (R-hat, acceptance), by name: the mean of all
+            folds; empty where it gives none.
     """
 
     predictor: str
@@ -64,6 +66,7 @@ class Compared:
     quality: Quality | None
     failure: str | None
     seconds: float
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
 def examination(history: History, *, metric: str | None = None, folds: int = 5, most: int = 1000) -> Examination:
@@ -161,7 +164,7 @@ def _knowing(predictor: Predictor, more: Quantities | None) -> tuple[Predictor, 
         return predictor, ()
 
 
-def _examined(name: str, features: tuple[str, ...], predictor: Predictor, task: Examination, seed: int) -> Compared:
+def _examined(name: str, features: tuple[str, ...], predictor: _Watched, task: Examination, seed: int) -> Compared:
     from predictors.quality import cross_validated
 
     rng = np.random.default_rng(seed)  # the same folds for all
@@ -170,8 +173,14 @@ def _examined(name: str, features: tuple[str, ...], predictor: Predictor, task: 
         quality = cross_validated(predictor, task.architectures, task.losses, rng, task.folds)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # it says nothing about the others
         failure = f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - began
-    return Compared(predictor=name, features=features, quality=quality, failure=failure, seconds=seconds)
+    return Compared(
+        predictor=name,
+        features=features,
+        quality=quality,
+        failure=failure,
+        seconds=time.perf_counter() - began,
+        diagnostics=predictor.diagnostics,
+    )
 
 
 def _standing(compared: Compared) -> tuple[bool, float]:
@@ -186,10 +195,19 @@ class _Watched:
         self._predictor = predictor
         self._told = told
         self._fits = 0
+        self._told_by_fits: list[Mapping[str, float]] = []
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """The mean of what the fits' posteriors say of themselves, by name."""
+        names = sorted({name for told in self._told_by_fits for name in told})
+        return {name: float(np.mean([told[name] for told in self._told_by_fits if name in told])) for name in names}
 
     def fit(self, architectures: Sequence[Architecture], losses: NDArray[np.float64]) -> Posterior:
         """See `Predictor.fit`."""
         if self._fits:
             self._told(self._fits)
         self._fits += 1
-        return self._predictor.fit(architectures, losses)
+        posterior = self._predictor.fit(architectures, losses)
+        self._told_by_fits.append(getattr(posterior, "diagnostics", {}))
+        return posterior

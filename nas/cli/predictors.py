@@ -71,7 +71,9 @@ def compare(
         raise ValueError("; ".join(f"{one.predictor}: {one.failure}" for one in compared))
     if as_json:
         facts = {"study": name, "metric": task.metric, "trials": len(task.losses), "folds": task.folds}
-        print_facts(facts | {"predictors": [_record(one) | _curve(one) for one in compared]}, as_json=True)
+        print_facts(
+            facts | {"predictors": [_record(one) | _curve(one) | _diagnostics(one) for one in compared]}, as_json=True
+        )
         return
     records = [_record(one) for one in compared]
     if not as_csv:  # as many columns as fit into a narrow terminal; of features a line below speaks
@@ -112,6 +114,12 @@ def _record(compared: "Compared") -> dict[str, Any]:
         "features": list(compared.features),
         "failure": compared.failure,
     }
+
+
+def _diagnostics(compared: "Compared") -> dict[str, Any]:
+    """What the predictor says of its own fits; None for what is not finite."""
+    found = {name: value if math.isfinite(value) else None for name, value in compared.diagnostics.items()}
+    return {"diagnostics": found} if found else {}
 
 
 def _curve(compared: "Compared") -> dict[str, Any]:

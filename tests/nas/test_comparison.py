@@ -211,3 +211,17 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+
+
+def test_what_a_sampler_says_of_its_own_fits_is_shown(run: Run, study: nas.Study) -> None:
+    tiny = {"name": "hmc", "hidden": [2], "chains": 2, "warm_up": 4, "draws": 4, "leapfrog_steps": 2}
+    task = examination(study.history, folds=3)
+    sampled, forest = sorted(compare(study.history, task, [tiny, "random_forest"]), key=lambda one: one.predictor)
+    assert set(sampled.diagnostics) == {"r_hat", "acceptance", "step_size"}
+    assert 0.0 < sampled.diagnostics["acceptance"] <= 1.0
+    assert forest.diagnostics == {}
+    code, out, _ = run("compare", "demo", "--predictor", "laplace", "--predictor", "random_forest", "--json")
+    assert code == 0
+    told = {one["predictor"]: one.get("diagnostics") for one in json.loads(out)["predictors"]}
+    assert told["random_forest"] is None
+    assert set(told["laplace"]) == {"evidence", "prior_precision", "determined"}
