@@ -27,7 +27,7 @@ from nas import catalogue
 
 def queries(name: str, settings: dict[str, Any], data: Path, table: str, most: int, seed: int) -> tuple[int, float]:
     """Queries of one run, and its seconds."""
-    strategy = catalogue.load("strategy", name, settings, allow=["published_scores", "tests"])
+    strategy = catalogue.load("strategy", name, settings, allow=["published_scores", "measured_scores", "tests"])
     accuracy, best = load(data)[table]
     began = time.perf_counter()
     return queries_of_strategy(strategy, accuracy, best, seed, most), time.perf_counter() - began
