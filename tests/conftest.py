@@ -5,12 +5,20 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 NUMBERS = count()
+
+if find_spec("hypothesis"):  # not where only the kernels are tested
+    from hypothesis import HealthCheck, settings
+
+    # a machine that is busy with something else is no mistake of ours
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 # fixtures that only tests of the store ask for, as a plugin of their modules
 pytest.register_assert_rewrite("tests.nas.store.filling")
