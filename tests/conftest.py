@@ -25,7 +25,7 @@ pytest.register_assert_rewrite("tests.nas.store.filling")
 
 
 # these take minutes, so they start first and the short ones fill the end of the run
-LONG = ("test_docs.py", "test_strategies.py", "test_ray_search.py")
+LONG = ("test_docs.py", "test_strategies.py", "test_ray_search.py", "test_ray_pool.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
