@@ -14,9 +14,9 @@ from nas import catalogue
 from nas.history import History
 from nas.settings import part
 from nas.strategies.lessons import lessons
+from nas.strategies.untrained import told_by
 
 if TYPE_CHECKING:
-    from nas.strategies.untrained import Untrained
     from predictors.features import Quantities
     from predictors.predictor import Posterior, Predictor
     from predictors.quality import Quality
@@ -147,8 +147,7 @@ def compare(
 
 def _told(strategy: Any, history: History, allow: Sequence[str]) -> Quantities | None:
     """What a strategy's predictor is told of architectures; None for a strategy that tells nothing, or has none."""
-    told = getattr(strategy, "told", None)
-    features: Untrained | None = None if told is None else told(history)
+    features = told_by(strategy, history)
     return None if features is None else features.quantities(history, allow)
 
 

@@ -135,7 +135,7 @@ class Bayesian(Allowing):
             if number < self.initial:
                 architecture = self._designed(history, number)
             elif history.space_size > 1:
-                search = search or self._search(history)
+                search = search or self._search(history, features)
                 if search is not None and not ready:
                     chosen = [proposal.architecture for proposal in proposals]
                     ready = list(search.next(untried, chosen, rng, self.batch))
@@ -155,7 +155,7 @@ class Bayesian(Allowing):
 
     def believed(self, history: History) -> Believed | None:
         """What is believed of the finished trials; None while fewer than two have completed."""
-        search = self._search(history)
+        search = self._search(history, self.told(history))
         return None if search is None else search.believed()
 
     def _parts(self, space: SearchSpace, metrics: int) -> Parts:
@@ -184,13 +184,12 @@ class Bayesian(Allowing):
         """Those that were named."""
         return Untrained.of(self.features, "features") if self.features else None
 
-    def _search(self, history: History) -> Search | None:
+    def _search(self, history: History, features: Untrained | None) -> Search | None:
         """The search for the next candidate; None while there is too little to learn from."""
         if len(history.finished.completed) < 2:
             return None
         from nas.strategies.next_candidate import Search
 
-        features = self.told(history)
         # the parts stay for the whole study, for what they remember of architectures (encodings)
         key = (*self._key, "parts", features is not None)
         parts = history.cached(key, lambda: self._telling(history, features))

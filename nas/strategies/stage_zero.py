@@ -17,7 +17,7 @@ from nas.settings import part
 from nas.strategies.allowing import Allowing
 from nas.strategies.checks import at_least
 from nas.strategies.strategy import Strategy
-from nas.strategies.untrained import Untrained
+from nas.strategies.untrained import Untrained, told_by
 from nas.strategies.untried import Untried
 from nas.trial import Proposal
 from search_spaces.architecture import Architecture
@@ -103,8 +103,7 @@ class StageZero(Allowing):
 
     def told(self, history: History) -> Untrained | None:
         """What the other strategy's predictor is told of architectures; None for nothing."""
-        told = getattr(self._follower, "told", None)
-        return None if told is None else told(history)
+        return told_by(self._follower, history)
 
     def _ranked(self, history: History) -> Iterator[Proposal]:
         """Untried candidates, the best first."""

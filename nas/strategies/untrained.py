@@ -208,6 +208,12 @@ class Untrained:
         return _Source(names, _Networks(history.space, names, score, history.seed).measured)
 
 
+def told_by(strategy: Any, history: History) -> Untrained | None:
+    """What a strategy tells its predictor of architectures, after this history; None where it tells nothing."""
+    told: Callable[[History], Untrained | None] | None = getattr(strategy, "told", None)
+    return None if told is None else told(history)
+
+
 class _Source(NamedTuple):
     """Some of the quantities: n architectures -> shape (n, len(names))."""
 

@@ -94,6 +94,14 @@ def test_asha_orders_several_metrics_by_fronts() -> None:
 LINE = SearchSpace({"x": Float(0.0, 1.0)}, name="line")
 
 
+SOON = nas.Limits(report_seconds=0.02, beat_seconds=0.05, lease_seconds=60)
+
+
+def create(tmp_path, *, strategy="random_search", **given):
+    storage = f"sqlite:///{tmp_path / 's.db'}"
+    return nas.create_study("s", space=LINE, metrics=["error"], strategy=strategy, storage=storage, **given)
+
+
 def test_a_search_ends_what_its_stopper_gives_up(tmp_path) -> None:
     reached: list[float] = []
 
@@ -111,16 +119,7 @@ def test_a_search_ends_what_its_stopper_gives_up(tmp_path) -> None:
                     break
         return {"error": error}
 
-    study = nas.create_study(
-        "s",
-        space=LINE,
-        metrics=["error"],
-        strategy="random_search",
-        storage=f"sqlite:///{tmp_path / 's.db'}",
-        stopper="asha",
-        budget="epochs:1:27",
-        limits=nas.Limits(report_seconds=0.02, beat_seconds=0.05, lease_seconds=60),
-    )
+    study = create(tmp_path, stopper="asha", budget="epochs:1:27", limits=SOON)
     study.run(evaluator=evaluate, trials=9, workers=3, pool="local")
     counts = study.counts()
     assert counts["stopped"] >= 1
@@ -132,16 +131,13 @@ def test_a_search_ends_what_its_stopper_gives_up(tmp_path) -> None:
 
 
 def test_what_decides_at_levels_of_a_budget_needs_one_and_there_is_only_one_that_does(tmp_path) -> None:
-    def create(**given):
-        return nas.create_study("s", space=LINE, metrics=["error"], storage=f"sqlite:///{tmp_path / 's.db'}", **given)
-
     with pytest.raises(ValueError, match=r"stopper 'asha' needs to know .* --budget epochs:1:27"):
-        create(strategy="random_search", stopper="asha")
+        create(tmp_path, stopper="asha")
     with pytest.raises(ValueError, match=r"strategy 'hyperband' needs to know .* --budget epochs:1:27"):
-        create(strategy="hyperband", stopper="median")
+        create(tmp_path, strategy="hyperband", stopper="median")
     with pytest.raises(ValueError, match=r"stopper 'asha' would end trials at the levels .* or stopper 'median'"):
-        create(strategy="asha", stopper="asha", budget="epochs:1:9")
-    create(strategy="asha", stopper="median", budget="epochs:1:9").close()
+        create(tmp_path, strategy="asha", stopper="asha", budget="epochs:1:9")
+    create(tmp_path, strategy="asha", stopper="median", budget="epochs:1:9").close()
 
 
 @pytest.mark.parametrize("order", [("error", "size"), ("size", "error")])
@@ -173,15 +169,7 @@ def test_workers_in_this_process_are_stopped_however_few_they_are(tmp_path, work
             time.sleep(0.02)
         return {"error": 10.0 if is_bad else 0.1}
 
-    study = nas.create_study(
-        "s",
-        space=LINE,
-        metrics=["error"],
-        strategy="random_search",
-        storage=f"sqlite:///{tmp_path / 's.db'}",
-        stopper={"name": "median", "enough": 2},
-        limits=nas.Limits(report_seconds=0.02, beat_seconds=0.05, lease_seconds=60),
-    )
+    study = create(tmp_path, stopper={"name": "median", "enough": 2}, limits=SOON)
     study.run(evaluator=evaluate, trials=3, workers=workers, pool="local")
     assert [trial.state for trial in study.trials] == ["completed", "completed", "stopped"]
     study.close()

@@ -30,7 +30,7 @@ def test_a_batch_begins_with_what_is_proposed_alone_and_goes_on_by_score(candida
     assert len({p.architecture for p in nine}) == 9
     # the four of the first batch are in the order of their scores, all judged before any of them was pending
     judge = catalogue.load("acquisition", "log_expected_improvement", {})
-    beliefs = batches._search(history)._expectations[0]
+    beliefs = batches._search(history, None)._expectations[0]
     outlook, _ = beliefs.outlook(history)
     scores = judge.score(outlook, [p.architecture for p in nine], np.random.default_rng(0))
     assert (np.diff(scores[:4]) <= 1e-9).all()
