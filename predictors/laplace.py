@@ -1,4 +1,4 @@
-"""laplace: one network at its most likely weights, linear around them: a Gaussian posterior in closed form."""
+"""laplace: networks at their most likely weights, linear around them: a Gaussian posterior in closed form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from predictors.bayesian_network.gauss_newton import Mode, most_likely
-from predictors.bayesian_network.gaussian import GaussianFunction
+from predictors.bayesian_network.gaussian import GaussianFunction, mixture
 from predictors.bayesian_network.network import Network
 from predictors.bayesian_network.over_architectures import FloatArray, JointNetworkPosterior, learn_vectors
 from predictors.bayesian_network.regression import JointRegression, regress_jointly
@@ -23,13 +23,16 @@ from search_spaces.space import SearchSpace
 class Laplace:
     """The linearised Laplace approximation with the full generalised Gauss-Newton curvature.
 
-    Prior precision and noise are those of the largest marginal likelihood; of several starts the one with the largest
-    is kept. Exact where there is no hidden layer. Takes time with the cube of the smaller of trials and weights.
+    Prior precision and noise are those of the largest marginal likelihood. Several starts end in different networks
+    that are about as likely: all of them count, each as much, and where they differ is doubt. Exact where there is no
+    hidden layer. Takes time with the cube of the smaller of trials and weights.
 
-    Source: see `bayesian_network.gauss_newton`.
+    Source: see `bayesian_network.gauss_newton`; Eschenhagen, Daxberger, Hennig, Kristiadi, "Mixtures of Laplace
+    Approximations for Improved Post-Hoc Uncertainty in Deep Learning" (2021).
+    Differs: the mixture has the same weight for all, and is taken for the Gaussian with its moments.
 
-    The posterior's `diagnostics`: ``evidence``, the log marginal likelihood of the standardised losses;
-    ``prior_precision``; ``determined``, how many weights the trials determine.
+    The posterior's `diagnostics`, of the most likely network: ``evidence``, the log marginal likelihood of the
+    standardised losses; ``prior_precision``; ``determined``, how many weights the trials determine.
 
     Args:
         space: of the architectures.
@@ -83,7 +86,7 @@ class Laplace:
             for start in network.draw(self.starts, torch.Generator().manual_seed(self.seed))
         ]
         mode = max(modes, key=lambda found: found.evidence)
-        return _linearised(network, mode), {
+        return mixture([_linearised(network, found) for found in modes]), {
             "evidence": mode.evidence,
             "prior_precision": mode.precision,
             "determined": mode.curvature.determined(mode.precision, mode.noise),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,31 @@ class GaussianFunction:
         values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.mT))
         root: Tensor = vectors * values.clamp(min=0.0).sqrt()
         return self.mean(x) + torch.from_numpy(rng.standard_normal((count, len(x)))) @ root.mT
+
+
+def mixture(functions: Sequence[GaussianFunction]) -> GaussianFunction:
+    """What several functions, each as likely as the others, are together: their moments, Gaussian again."""
+    if len(functions) == 1:
+        return functions[0]
+
+    def apart(points: Tensor) -> Tensor:
+        means = torch.stack([function.mean(points) for function in functions])
+        return (means - means.mean(0)) / len(functions) ** 0.5
+
+    def covariance(a: Tensor, b: Tensor) -> Tensor:
+        within = torch.stack([function.covariance(a, b) for function in functions]).mean(0)
+        return within + apart(a).mT @ apart(b)
+
+    def variance(points: Tensor) -> Tensor:
+        within = torch.stack([function.variance(points) for function in functions]).mean(0)
+        return within + apart(points).square().sum(0)
+
+    return GaussianFunction(
+        mean=lambda points: torch.stack([function.mean(points) for function in functions]).mean(0),
+        covariance=covariance,
+        variance=variance,
+        noise=sum(function.noise for function in functions) / len(functions),
+    )
 
 
 def cholesky(matrix: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from predictors.bayesian_network.arc_cosine import arc_cosine, arc_cosine_variance
 from predictors.bayesian_network.gauss_newton import Curvature, most_likely
-from predictors.bayesian_network.gaussian import GaussianFunction, cholesky, negative_log_marginal
+from predictors.bayesian_network.gaussian import GaussianFunction, cholesky, mixture, negative_log_marginal
 from predictors.bayesian_network.network import Network
 from predictors.deep_kernel import DeepKernel
 from predictors.infinite_width import InfiniteWidth
@@ -59,6 +59,27 @@ def test_draws_have_the_covariance_and_equal_points_equal_values():
     drawn = function.sample(x, 20_000, np.random.default_rng(0))
     torch.testing.assert_close(torch.cov(drawn.mT), function.covariance(x, x), rtol=0.05, atol=0.02)
     assert float((drawn[:, 1] - drawn[:, 2]).abs().max()) < 1e-6
+
+
+def test_a_mixture_has_the_moments_of_draws_of_its_parts_in_turn():
+    parts = [brownian(0.1), brownian(0.3).condition(torch.tensor([[1.0]]).double(), torch.tensor([-2.0]).double())]
+    x = torch.tensor([[0.5], [1.0], [2.0]]).double()
+    both, rng = mixture(parts), np.random.default_rng(0)
+    drawn = torch.cat([part.sample(x, 40_000, rng) for part in parts])
+    mean, variance, noise = both.predict(x)
+    torch.testing.assert_close(mean, drawn.mean(0), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(both.covariance(x, x), torch.cov(drawn.mT), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(both.covariance(x, x).diagonal(), variance)
+    torch.testing.assert_close(noise, torch.full((3,), 0.2).double())
+    assert mixture(parts[:1]) is parts[0]
+
+
+def test_starts_of_laplace_that_disagree_make_it_less_sure():
+    x, y = smooth(12)
+    alone, several = (Laplace(numbers(3), hidden=(10,), starts=starts, iterations=30) for starts in (1, 4))
+    beyond = np.full((1, 3), 4.0)
+    one, more = (predictor.regress(x, y).predict(beyond) for predictor in (alone, several))
+    assert more.variance[0] > one.variance[0]
 
 
 def test_an_indefinite_covariance_is_mended_a_little_and_else_refused():
