@@ -3,11 +3,11 @@
     python benchmarks/bnn_optimisation.py [--problem ackley] [--method infinite_width] [--seeds 20] [--evaluations 60]
 
 Problems, all maximised over the unit cube, rebuilt from their formulas: Ackley in 10 dimensions (on [-10, 15]^10, its
-optimum off the centre); Branin; Hartmann in 6 dimensions; a network with random weights in 100. Every method starts with the same Latin hypercube of
---initial points, then takes the point of largest expected improvement among 1,000 uniform points and 200 near each of
-the five best, the same recipe for all. `gp` is BoTorch's SingleTaskGP with its own defaults. Printed is the best value
-found, mean and standard error over seeds; expected by the paper: infinite_width and gp ahead, deep_ensemble last or
-near. The two costly samplers take part with --method hmc, --method sghmc.
+optimum off the centre); Branin; Hartmann in 6 dimensions; a network with random weights in 100. Every method starts
+with the same Latin hypercube of --initial points, then takes the point of largest expected improvement among 1,000
+uniform points and 200 near each of the five best, the same recipe for all. `gp` is BoTorch's SingleTaskGP with its own
+defaults. Printed is the best value found, mean and standard error over seeds; expected by the paper: infinite_width and
+gp ahead, deep_ensemble last or near. The two costly samplers take part with --method hmc, --method sghmc.
 """
 
 import argparse

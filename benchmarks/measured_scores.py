@@ -79,7 +79,7 @@ def _measured(file: Path, proxies: tuple[str, ...]) -> dict[str, list[float]]:
     for proxy in proxies:
         known = sum(proxy in found.get(key, {}) for key in classes)
         if known < len(classes):
-            raise SystemExit(f"{file} has {proxy} of {known} of {len(classes)} classes of cells: run measured_scores.py")
+            raise SystemExit(f"{file} knows {proxy} of {known} of {len(classes)} classes: run measured_scores.py")
     return {key: [found[key][proxy] for proxy in proxies] for key in classes}
 
 

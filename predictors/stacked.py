@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp, softmax
 
 from predictors.predictor import Belief, Posterior, Predictor, checked_trials
 from predictors.quality import fold_numbers
-from predictors.settings import check_counts, check_seed
+from predictors.settings import check_counts, check_not_negative, check_seed
 from predictors.warping import Warp, learn_warp
 from search_spaces.architecture import Architecture
 from search_spaces.loading import PLUG_INS, load_object
@@ -34,10 +35,11 @@ class Stacked:
 
     What a member says about a trial without it comes from the member itself where it knows (in closed form, out of
     bag), else from fits to the other folds. A member that is surer than its errors allow is widened until it is not.
+    Draws of the posterior are draws of a member, each as often as it weighs.
 
-    Source: Yao, Vehtari, Simpson, Gelman, "Using Stacking to Average Bayesian Predictive Distributions", 2018, with
-    mixtures; weights by expectation maximisation. Draws of the posterior are draws of a member, each as often as it
-    weighs.
+    Source: Yao, Vehtari, Simpson, Gelman, "Using Stacking to Average Bayesian Predictive Distributions", 2018.
+    Differs: what is made likely is the normal with the mixture's mean and variance, which is what is predicted: so
+    members whose errors cancel weigh together what neither would alone. And the weights have a Dirichlet prior.
 
     Args:
         space: of the architectures.
@@ -45,6 +47,8 @@ class Stacked:
             settings, or predictors of the same space. A class of one's own is named ``module:Class`` and imported by
             `allowing`, from what whoever runs the study allows: a stored study cannot allow itself anything.
         folds: for members that do not know what they would say without a trial.
+        prior: of the weights, a Dirichlet distribution with the parameters 1 + prior: members that foretell trials
+            about equally well weigh about the same, while trials are few. 0 leaves the weights to the trials.
         seed: of the folds.
     """
 
@@ -56,11 +60,13 @@ class Stacked:
     )
     _: KW_ONLY
     folds: int = 5
+    prior: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_counts(2, folds=self.folds)
+        check_not_negative(prior=self.prior)
         if not isinstance(self.members, Sequence) or not self.members or isinstance(self.members, str):
             raise ValueError(f"members: a list of at least one predictor, got {self.members!r}")
         object.__setattr__(
@@ -101,7 +107,7 @@ class Stacked:
             means = np.stack([belief.mean for belief in told])
             variances = np.maximum(np.stack([belief.variance for belief in told]), LEAST_VARIANCE)
             widths = np.maximum(((scores - means) ** 2 / variances).mean(axis=1), 1.0)
-            weights = stacking_weights(means, variances * widths[:, None], scores)
+            weights = stacking_weights(means, variances * widths[:, None], scores, self.prior)
         return StackedPosterior(
             predictors=tuple(members),
             members=tuple(posteriors),
@@ -162,9 +168,7 @@ class StackedPosterior:
 
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
         """See `Posterior.predict`."""
-        means, variances = self._told(architectures)
-        mean = self.weights @ means
-        return self.warp.belief(mean, self.weights @ (variances + (means - mean) ** 2))
+        return self.warp.belief(*moments(self.weights, *self._told(architectures)))
 
     def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
         """See `WarpedPosterior.log_improvement`: the members' by weight, each one's scores being normal."""
@@ -216,22 +220,29 @@ class StackedPosterior:
         return replace(self, members=members, architectures=trials, scores=scores)
 
 
-def stacking_weights(means: FloatArray, variances: FloatArray, scores: FloatArray, steps: int = 200) -> FloatArray:
-    """The weights of k normal beliefs about n scores under which their mixture makes the scores most likely.
+def stacking_weights(means: FloatArray, variances: FloatArray, scores: FloatArray, prior: float = 0.0) -> FloatArray:
+    """The weights, shape (k,), under which the mean and variance of a mixture of beliefs make n scores most likely.
 
     Args:
         means: shape (k, n).
         variances: shape (k, n), above 0.
         scores: shape (n,).
-        steps: of expectation maximisation; the likelihood is concave in the weights.
+        prior: of a Dirichlet distribution with the parameters 1 + prior.
     """
-    logs = -0.5 * (np.log(variances) + (scores - means) ** 2 / variances)
-    densities = np.maximum(np.exp(logs - logs.max(axis=0)), 1e-100)  # never 0 for all members at once
-    weights = np.full(len(means), 1.0 / len(means))
-    for _ in range(steps):
-        shares = weights[:, None] * densities
-        weights = (shares / shares.sum(axis=0)).mean(axis=1)
-    return np.asarray(weights / weights.sum())
+
+    def improbability(powers: FloatArray) -> float:
+        logs = log_softmax(powers)
+        mean, variance = moments(np.exp(logs), means, variances)
+        return float(0.5 * (np.log(variance) + (scores - mean) ** 2 / variance).sum() - prior * logs.sum())
+
+    weights: FloatArray = softmax(minimize(improbability, np.zeros(len(means)), method="L-BFGS-B").x)
+    return weights
+
+
+def moments(weights: FloatArray, means: FloatArray, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and variance, shape (n,), of a mixture of k beliefs, shapes (k, n)."""
+    mean = weights @ means
+    return mean, weights @ (variances + (means - mean) ** 2)
 
 
 def _named(stated: str | Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

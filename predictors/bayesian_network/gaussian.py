@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -75,11 +76,12 @@ def mixture(functions: Sequence[GaussianFunction]) -> GaussianFunction:
 
     def apart(points: Tensor) -> Tensor:
         means = torch.stack([function.mean(points) for function in functions])
-        return (means - means.mean(0)) / len(functions) ** 0.5
+        return (means - means.mean(0)) / math.sqrt(len(functions))
 
     def covariance(a: Tensor, b: Tensor) -> Tensor:
         within = torch.stack([function.covariance(a, b) for function in functions]).mean(0)
-        return within + apart(a).mT @ apart(b)
+        found: Tensor = within + apart(a).mT @ apart(b)
+        return found
 
     def variance(points: Tensor) -> Tensor:
         within = torch.stack([function.variance(points) for function in functions]).mean(0)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import dirichlet, norm
 from sklearn.ensemble import RandomForestRegressor
 
 from nas import catalogue
@@ -129,21 +130,33 @@ def test_the_improvement_by_a_stack_is_that_of_its_draws():
     np.testing.assert_allclose(beside, alone, rtol=1e-9)
 
 
-def test_weights_are_those_of_the_largest_likelihood():
+@pytest.mark.parametrize("prior", [0.0, 3.0])
+def test_weights_are_the_most_probable_ones_on_a_grid(prior):
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=300)
+    scores = rng.normal(size=60)
     good, poor = (
-        Belief(scores + 0.3 * rng.normal(size=300), np.full(300, 0.09)),
-        Belief(np.zeros(300), np.full(300, 1.0)),
+        Belief(scores + 0.3 * rng.normal(size=60), np.full(60, 0.09)),
+        Belief(np.zeros(60), np.full(60, 1.0)),
     )
     means, variances = np.stack([good.mean, poor.mean]), np.stack([good.variance, poor.variance])
-    weights = stacking_weights(means, variances, scores)
-    density = np.exp(-0.5 * (scores - means) ** 2 / variances) / np.sqrt(variances)
-    grid = np.linspace(0.0, 1.0, 1001)
-    likelihoods = np.log(grid[:, None] * density[0] + (1.0 - grid[:, None]) * density[1]).sum(axis=1)
+    weights = stacking_weights(means, variances, scores, prior)
+    grid = np.linspace(0.0005, 0.9995, 1000)[:, None]
+    mean = grid * means[0] + (1.0 - grid) * means[1]
+    square = grid * (variances[0] + means[0] ** 2) + (1.0 - grid) * (variances[1] + means[1] ** 2)
+    logs = norm(mean, np.sqrt(square - mean**2)).logpdf(scores).sum(axis=1)
+    logs += dirichlet([1.0 + prior] * 2).logpdf(np.hstack([grid, 1.0 - grid]).T)
     assert weights.sum() == pytest.approx(1.0)
-    assert weights[0] == pytest.approx(grid[likelihoods.argmax()], abs=0.01)
+    assert weights[0] == pytest.approx(grid[logs.argmax(), 0], abs=0.005)
     assert weights[0] > 0.9
+
+
+def test_members_whose_errors_cancel_weigh_the_same_and_equals_share():
+    rng = np.random.default_rng(0)
+    scores, error = rng.normal(size=(2, 40))
+    means, variances = np.stack([scores + error, scores - error, 2.0 * error]), np.full((3, 40), 0.5)
+    np.testing.assert_allclose(stacking_weights(means, variances, scores), [0.5, 0.5, 0.0], atol=0.05)
+    equal = np.repeat(means[:1], 4, axis=0), np.repeat(variances[:1], 4, axis=0)
+    np.testing.assert_allclose(stacking_weights(*equal, scores), 0.25, atol=1e-4)
 
 
 class Nonsense:
