@@ -8,7 +8,8 @@ Printed are mean and standard error over the seeds of Kendall's tau-b between po
 the negative log likelihood and of the absolute distance of the calibration curve from the diagonal, and the seconds of
 a fit and of its beliefs about the 400. With `--told costs` the predictors are told the numbers of parameters and
 multiply-accumulates, with `--told scores` 13 published zero-cost scores (`published_scores.py`, which wants
-NAS_BENCHMARK_DATA), with `--told more` AZ-NAS's beside them (`measured_scores.py`, which wants NAS_MEASURED_SCORES).
+NAS_BENCHMARK_DATA), with `--told more` AZ-NAS's beside them, with `--told most` zico and gradsign too (both of
+`measured_scores.py`, which wants NAS_MEASURED_SCORES).
 """
 
 import argparse
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from measured_scores import AZ_NAS_SCORES
+from measured_scores import AZ_NAS_SCORES, GRADIENT_SCORES
 from published_scores import COSTS, SCORES_CIFAR10, SCORES_IMAGENET16
 
 from predictors.features import Beside, Features, knowing
@@ -33,6 +34,10 @@ TOLD: dict[str, tuple[Features, Features]] = {
     "costs": (COSTS, COSTS),
     "scores": (SCORES_CIFAR10, SCORES_IMAGENET16),
     "more": (Beside((SCORES_CIFAR10, AZ_NAS_SCORES)), Beside((SCORES_IMAGENET16, AZ_NAS_SCORES))),
+    "most": (
+        Beside((SCORES_CIFAR10, AZ_NAS_SCORES, GRADIENT_SCORES)),
+        Beside((SCORES_IMAGENET16, AZ_NAS_SCORES, GRADIENT_SCORES)),
+    ),
 }
 """What predictors may be told: on the cifars, on ImageNet16-120."""
 DEFAULT = ("gaussian_process", "random_forest", "gradient_boosting", "path_ensemble", "graph_network", "stacked")
