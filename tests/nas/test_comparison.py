@@ -182,6 +182,15 @@ def test_json_csv_and_the_table_say_the_same(run: Run, study: nas.Study) -> None
     assert "accuracy of 12 trials, 3 folds" in err
 
 
+def test_the_table_fits_an_ordinary_terminal(run: Run, study: nas.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("gaussian_process", "random_forest")
+    code, out, _ = run("compare", "demo", *(word for name in names for word in ("--predictor", name)), "--folds", "2")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert all(name in out for name in names)
+
+
 def test_the_list_names_every_predictor_and_what_it_is(run: Run) -> None:
     code, out, _ = run("list", "--json")
     assert code == 0
