@@ -11,7 +11,7 @@ from nas.cli.options import Allow, AsCsv, AsJson, Name, Storage
 if TYPE_CHECKING:
     from nas.comparison import Compared
 
-SHORT = {"kendall_tau": "tau", "calibration": "calib"}
+SHORT = {"kendall_tau": "tau", "spearman": "rho", "calibration": "calib"}
 """Headings of the table for people."""
 
 app = typer.Typer(name="predictors", help="Which predictors there are, and how good they are.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def compare(
 ) -> None:
     """How well predictors would have foretold a study's completed trials (cross-validation); the best ranking first.
 
-    tau (Kendall's) and spearman: 1 is the right order. rmse: in the metric's units. nll: negative log likelihood, small
+    tau (Kendall's) and rho (Spearman's): 1 is the right order. rmse: in the metric's units. nll: negative log likelihood, small
     is good. calib: mean distance of the calibration curve from the diagonal, 0 is good. Features that the study's
     strategy tells its predictor are told to these too.
 

@@ -129,7 +129,7 @@ def _print_table(rows: Sequence[Record]) -> None:
         for column in dict.fromkeys(column for row in rows for column in row)
         if any(row.get(column) not in (None, "") for row in rows)
     ]
-    table = Table(header_style="bold", pad_edge=False)  # two columns more for what is in it
+    table = Table(header_style="bold")
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(_plain(column), justify="right" if numeric else "left", overflow="fold")
