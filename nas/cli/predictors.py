@@ -45,9 +45,9 @@ def compare(
 ) -> None:
     """How well predictors would have foretold a study's completed trials (cross-validation); the best ranking first.
 
-    tau (Kendall's) and rho (Spearman's): 1 is the right order. rmse: in the metric's units. nll: negative log likelihood, small
-    is good. calib: mean distance of the calibration curve from the diagonal, 0 is good. Features that the study's
-    strategy tells its predictor are told to these too.
+    tau (Kendall's) and rho (Spearman's): 1 is the right order. rmse: in the metric's units. nll: negative log
+    likelihood, small is good. calib: mean distance of the calibration curve from the diagonal, 0 is good. Features that
+    the study's strategy tells its predictor are told to these too.
 
     [bold]Example[/bold]: nas predictors compare demo --predictor gaussian_process --predictor random_forest
     """
