@@ -40,6 +40,8 @@ WRONG = [
     ("deep_ensemble", "adversarial", None),
     ("stacked", "folds", 2.5),
     ("stacked", "members", 3),
+    ("stacked", "prior", -1),
+    ("stacked", "prior", "x"),
 ]
 
 
