@@ -74,9 +74,12 @@ def mixture(functions: Sequence[GaussianFunction]) -> GaussianFunction:
     if len(functions) == 1:
         return functions[0]
 
+    def means(points: Tensor) -> Tensor:
+        return torch.stack([function.mean(points) for function in functions])
+
     def apart(points: Tensor) -> Tensor:
-        means = torch.stack([function.mean(points) for function in functions])
-        return (means - means.mean(0)) / math.sqrt(len(functions))
+        each = means(points)
+        return (each - each.mean(0)) / math.sqrt(len(functions))
 
     def covariance(a: Tensor, b: Tensor) -> Tensor:
         within = torch.stack([function.covariance(a, b) for function in functions]).mean(0)
@@ -88,7 +91,7 @@ def mixture(functions: Sequence[GaussianFunction]) -> GaussianFunction:
         return within + apart(points).square().sum(0)
 
     return GaussianFunction(
-        mean=lambda points: torch.stack([function.mean(points) for function in functions]).mean(0),
+        mean=lambda points: means(points).mean(0),
         covariance=covariance,
         variance=variance,
         noise=sum(function.noise for function in functions) / len(functions),
