@@ -5,6 +5,7 @@ Letters: n trials, m metrics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -30,7 +31,7 @@ class Lessons:
     Args:
         positions: (n,) of finished trials, in completion order.
         losses: (n, m) as learnt, warped.
-        limits: (m,) the largest loss that is allowed, warped likewise; infinity where there is no limit.
+        limits: (m,) the largest loss that is allowed, infinity where there is no limit. No warp moves it.
         order: (n,) places among these trials, the best measured first, limits before all.
         failed: positions of failed trials, in completion order.
     """
@@ -73,14 +74,12 @@ def lessons(history: History, most: int, warp: Warp) -> Lessons:
         order = best_first(history, positions)
     measured = finished.losses[positions]
     losses = np.array(measured)
-    limits = history.limits
     if warp == "half_ranks" and len(losses):
-        for column in range(len(limits)):
-            losses[:, column] = half_ranks(measured[:, column])
-            limits[column] = moved(float(limits[column]), measured[:, column], losses[:, column])
+        for column, limit in enumerate(history.limits.tolist()):
+            losses[:, column] = half_ranks(measured[:, column], limit)
     failed = np.flatnonzero(finished.states == TrialState.FAILED)
     failed = failed[max(0, len(failed) - most) :]
-    return Lessons(positions=positions, losses=losses, limits=limits, order=order, failed=failed)
+    return Lessons(positions=positions, losses=losses, limits=history.limits, order=order, failed=failed)
 
 
 def best_first(history: History, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -91,40 +90,38 @@ def best_first(history: History, positions: NDArray[np.int64]) -> NDArray[np.int
     return np.argsort(standings(finished.losses[positions], finished.violations[positions]), kind="stable")
 
 
-def half_ranks(losses: FloatArray) -> FloatArray:
-    """The losses, those above the median replaced by what a normal distribution would have at their rank.
+def half_ranks(losses: FloatArray, limit: float = math.inf) -> FloatArray:
+    """The losses, those that are hopeless replaced by what a normal distribution would have at their rank.
 
-    The better half stays as it is and gives the distribution its width. So a few hopeless losses, which networks that
-    learn nothing have, neither stretch the scale nor drown what tells good ones apart; the order is kept.
+    Hopeless is what lies above the median, or beyond the limit where there is one and it lies higher: up to there
+    somebody wants to know what a loss is, and a hypervolume counts it. The better half gives the distribution its
+    width. So a few networks that learn nothing neither stretch the scale nor drown what tells good ones apart; the
+    order is kept, and who keeps the limit.
 
     Source: Song et al. 2024, "The Vizier Gaussian Process Bandit Algorithm", section 3.2 (half-rank warping).
+    Differs: limits.
     """
     ordered = np.sort(losses)
-    median = 0.5 * ordered[(len(losses) - 1) // 2] + 0.5 * ordered[len(losses) // 2]  # halved first: no overflow
-    above = losses > median
-    better = losses[~above]
+    low, high = ordered[(len(losses) - 1) // 2], ordered[len(losses) // 2]
+    median = max(low, 0.5 * low + 0.5 * high)  # halved first: no overflow; halves of the least loss are zero
+    end = median if math.isinf(limit) else max(median, limit)
+    hopeless, better = losses > end, losses[losses <= median]
     # on a scale on which squares neither overflow nor vanish; a power of two, so that nothing is rounded
     exponent = int(np.frexp(max(abs(median), np.abs(better).max()))[1])
-    centre = np.ldexp(median, -exponent)
-    width = float(np.sqrt(np.mean((np.ldexp(better, -exponent) - centre) ** 2)))
-    if width == 0.0 or not above.any():
+    width = float(np.sqrt(np.mean((np.ldexp(better, -exponent) - np.ldexp(median, -exponent)) ** 2)))
+    if width == 0.0 or not hopeless.any():
         return losses
     _, places = np.unique(losses, return_inverse=True)
     counts = np.bincount(places)
     quantiles = (np.cumsum(counts) - 0.5 * counts) / len(losses)  # of each distinct loss: the middle of its ties
     normal = NormalDist()
-    replaced = np.array([centre + width * normal.inv_cdf(max(float(quantile), 0.5)) for quantile in quantiles])
+    begin = 0.5 if end == median else float(quantiles[places[~hopeless]].max())
+    beyond = np.array([normal.inv_cdf(max(float(quantile), begin)) for quantile in quantiles]) - normal.inv_cdf(begin)
     with np.errstate(over="ignore"):  # what overflows lies above the loss itself, which is then kept
-        replaced = np.ldexp(replaced, exponent)
+        replaced = end + np.ldexp(width * beyond, exponent)
+    replaced = np.maximum(replaced, np.nextafter(end, math.inf))  # beyond a limit, however narrow the better half
     # a loss of a large tie around the median keeps its place above it
-    return np.where(above, np.minimum(replaced[places], losses), losses)
-
-
-def moved(limit: float, losses: FloatArray, warped: FloatArray) -> float:
-    """Where a limit lies among warped losses; beyond all of them it keeps its distance to the nearest one."""
-    order = np.argsort(losses, kind="stable")
-    below, above = min(limit - losses[order[0]], 0.0), max(limit - losses[order[-1]], 0.0)
-    return float(np.interp(limit, losses[order], warped[order]) + below + above)
+    return np.where(hopeless, np.minimum(replaced[places], losses), losses)
 
 
 def architectures(history: History, positions: NDArray[np.int64]) -> Sequence[Architecture]:

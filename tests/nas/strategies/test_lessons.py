@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nas.history import History
 from nas.metric import Metric
 from nas.strategies.designs import latin_hypercube
-from nas.strategies.lessons import half_ranks, lessons, moved
+from nas.strategies.lessons import half_ranks, lessons
 from nas.trial import Trial, TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.moves import to_unit
@@ -74,29 +74,40 @@ def test_of_too_many_trials_the_best_and_the_youngest_stay():
     assert learnt.order.tolist() == [0, 1, 3, 2]
 
 
-def test_a_limit_is_warped_with_its_metric():
-    rows = [("completed", {"error": error, "size": error}) for error in (0.1, 0.2, 0.3, 9.0, 50.0)]
-    learnt = lessons(history(*rows, metrics=(Metric("error"), Metric("size", limit=1.0))), 100, "half_ranks")
-    assert learnt.losses[4, 1] < 1.0
-    assert (learnt.losses[:, 1] <= learnt.limits[1]).tolist() == [True, True, True, False, False]
-    assert np.isinf(learnt.limits[0])
-    assert [moved(limit, np.array([1.0, 2.0, 9.0]), np.array([1.0, 2.0, 3.0])) for limit in (0.0, 1.5, 9.0, 11.0)] == [
-        *(0.0, 1.5, 3.0, 5.0)
-    ]
-    assert learnt.order[:3].tolist() != [3, 4]
-    assert set(learnt.order[3:].tolist()) == {3, 4}
+def test_what_keeps_a_limit_is_learnt_as_it_is_and_the_limit_stays():
+    errors = (0.1, 0.2, 0.3, 9.0, 50.0)
+    rows = [("completed", {"error": error, "size": error}) for error in errors]
+    learnt = lessons(history(*rows, metrics=(Metric("error"), Metric("size", limit=10.0))), 100, "half_ranks")
+    assert learnt.limits.tolist() == [np.inf, 10.0]
+    assert learnt.losses[:3, 0].tolist() == [0.1, 0.2, 0.3]
+    assert 0.3 < learnt.losses[3, 0] < learnt.losses[4, 0] < 1.0
+    assert learnt.losses[:4, 1].tolist() == list(errors[:4])
+    assert 10.0 < learnt.losses[4, 1] < 11.0
+    # the limit decides who is good
+    learnt = lessons(history(*rows, metrics=(Metric("error"), Metric("size", limit=0.15))), 100, "half_ranks")
+    assert (learnt.losses[:, 1] <= learnt.limits[1]).tolist() == [True, False, False, False, False]
+    assert learnt.order.tolist()[0] == 0
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
-def test_half_ranks_keep_the_better_half_and_the_order(values):
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.none() | st.floats(-1e6, 1e6))
+def test_half_ranks_keep_the_better_half_the_limit_and_the_order(values, limit):
     losses = np.array(values)
-    warped = half_ranks(losses)
+    limit = np.inf if limit is None else limit
+    warped = half_ranks(losses, limit)
     assert np.isfinite(warped).all()
-    better = losses <= np.median(losses)
-    assert (warped[better] == losses[better]).all()
+    kept = losses <= np.median(losses)
+    if np.isfinite(limit):
+        kept |= losses <= limit
+        assert ((warped <= limit) == (losses <= limit)).all()
+    assert (warped[kept] == losses[kept]).all()
     order = np.argsort(losses, kind="stable")
     assert (np.diff(warped[order]) >= 0).all()
     assert (warped <= losses).all()
+
+
+def test_a_narrow_better_half_leaves_nothing_at_a_distant_limit():
+    losses = np.array([0.0, 1e-14, 2e-14, 1e6, 2e6, 3e6])
+    assert (half_ranks(losses, 1e6) <= 1e6).tolist() == [True, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("size", [1e155, 1e-200, 8e307])
@@ -109,7 +120,10 @@ def test_half_ranks_of_losses_of_any_size_are_those_of_their_multiples(size):
 
 def test_one_enormous_loss_does_not_widen_the_others():
     losses = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    assert half_ranks(np.append(losses, 1e300)).tolist() == half_ranks(np.append(losses, 1e3)).tolist()
+    for limit in (np.inf, 0.45, 7.0):
+        assert (
+            half_ranks(np.append(losses, 1e300), limit).tolist() == half_ranks(np.append(losses, 1e3), limit).tolist()
+        )
 
 
 def test_half_ranks_make_a_normal_tail_of_a_hopeless_one():
