@@ -96,15 +96,19 @@ class Study:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space."""
-        if self._space is not None:
-            return self._space
-        if self.spec["space"]["root"] is None:
+        """The search space: the stored one, so that who made the study and who resumes it work on the same.
+
+        A node object that stands at several places is several nodes in a document, and predictors tell nodes apart.
+        """
+        stored = self.spec["space"]
+        if stored["root"] is not None:
+            return SearchSpace.from_document(stored)
+        if self._space is None:
             raise NotResumable(
                 f"study {self.name!r}: its search space lives only in the process that made it "
-                f"({self.spec['space']['reason']}); open it from Python with open_study(..., space=...)"
+                f"({stored['reason']}); open it from Python with open_study(..., space=...)"
             )
-        return SearchSpace.from_document(self.spec["space"])
+        return self._space
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:

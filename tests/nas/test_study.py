@@ -436,3 +436,25 @@ def test_the_best_is_the_best_mean_of_what_was_measured(tmp_path: Path) -> None:
     assert best is not None
     assert (best.number, best.metrics) == (1, {"value": 0.2})  # means .25, .2 and .3, of which all keep the limit
     study.close()
+
+
+def test_whoever_made_the_study_and_whoever_opens_it_search_alike(tmp_path):
+    one = Float(0.0, 1.0)
+    space = SearchSpace({"a": one, "b": one, "c": one}, name="one node in three places")
+    settings = {"name": "bayesian", "predictor": "gaussian_process", "initial": 4, "candidates": {"count": 30}}
+
+    def weighted(assignment, report):
+        a, b, c = (float(value) for value in assignment.architecture.values())
+        return {"error": a + 2 * b + 3 * c}
+
+    url, found = f"sqlite:///{tmp_path}/nas.db", []
+    for name, stages in (("at once", [10]), ("in two", [6, 10])):
+        study = nas.create_study(name, space=space, metrics=["error"], strategy=settings, storage=url)
+        for trials in stages:
+            study.run(evaluator=weighted, trials=trials)
+            architectures = [trial.architecture for trial in study.trials]
+            study.close()
+            study = nas.open_study(name, storage=url)
+        study.close()
+        found.append(architectures)
+    assert found[0] == found[1]
