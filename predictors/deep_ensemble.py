@@ -65,7 +65,7 @@ class DeepEnsemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(members=self.members, steps=self.steps, batch=self.batch)
         check_positive(learning_rate=self.learning_rate)

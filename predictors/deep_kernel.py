@@ -61,7 +61,7 @@ class DeepKernel:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(learnt_features=self.learnt_features, steps=self.steps)
         check_positive(learning_rate=self.learning_rate)

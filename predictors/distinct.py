@@ -15,3 +15,10 @@ def distinct(architectures: Sequence[Architecture]) -> tuple[list[Architecture],
     places: dict[Architecture, int] = {}
     found = np.array([places.setdefault(architecture, len(places)) for architecture in architectures], dtype=np.int64)
     return list(places), found
+
+
+def together(architectures: Sequence[Architecture]) -> list[NDArray[np.int64]]:
+    """For each different architecture, in order of appearance, the places where it stands: repeats of one trial."""
+    different, places = distinct(architectures)
+    order = np.argsort(places, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(places, minlength=len(different)))[:-1])

@@ -29,7 +29,7 @@ class EnsemblePosterior:
         warp: from losses to scores.
         is_constant: all losses were equal: nothing was learnt but that.
         shared: a variance of the scores that the functions do not know they err by, all together. It widens beliefs and
-            leaves their means; draws are of the functions as they are.
+            leaves their means.
         left_out: the beliefs about the n trials from the functions that have not seen them, if there are such.
     """
 
@@ -58,6 +58,11 @@ class EnsemblePosterior:
         belief = self._latent(architectures)
         return self.warp.log_improvement(belief.mean, belief.variance + self.shared, best)
 
+    def log_probability_below(self, architectures: Sequence[Architecture], limit: float) -> FloatArray:
+        """See `WarpedPosterior.log_probability_below`: likewise."""
+        belief = self._latent(architectures)
+        return self.warp.log_probability_below(belief.mean, belief.variance + self.shared, limit)
+
     def _latent(self, architectures: Sequence[Architecture]) -> Belief:
         """What is believed of the scores."""
         different, places = distinct(architectures)
@@ -85,13 +90,18 @@ class EnsemblePosterior:
         return replace(self, left_out=left_out)
 
     def sample(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> FloatArray:
-        """See `Posterior.sample`: one of the k functions each time, whole."""
-        different, places = distinct(architectures)
-        scores, _ = self.scores(different)
-        drawn = self.warp.inverse(scores[rng.integers(len(scores), size=count)][:, places])
+        """See `Posterior.sample`: one of the k functions each time, whole, and its doubts, drawn one by one.
+
+        How doubts of different architectures go together nobody knows: the variances are those of `predict`.
+        """
         if self.is_constant:
-            drawn = drawn + self.warp.slopes[0] * rng.standard_normal((count, 1))
-        return drawn
+            level = self.warp.slopes[0] * rng.standard_normal((count, 1))
+            return self.warp.inverse(np.zeros((count, len(architectures)))) + level
+        different, places = distinct(architectures)
+        scores, doubts = self.scores(different)
+        chosen = rng.integers(len(scores), size=count)
+        drawn = scores[chosen] + np.sqrt(doubts[chosen] + self.shared) * rng.standard_normal((len(different), count)).T
+        return self.warp.inverse(drawn[:, places])
 
 
 def unexplained(wanted: FloatArray, scores: FloatArray, unseen: NDArray[np.bool_]) -> float:

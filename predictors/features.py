@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.kernels.decisions import wired
 from predictors.warping import normal_ranks
 from search_spaces.architecture import Architecture
 from search_spaces.encodings import Encoding, paths
@@ -60,12 +61,15 @@ NAMED = {
 """What a study calls these features; those of `predictors.structures` count with what this module knows."""
 
 
-def features_of(stated: object, setting: str = "features") -> Features:
-    """The features that a setting stands for: a name in `NAMED`, or features as they are."""
+def features_of(stated: object, space: SearchSpace, setting: str = "features") -> Features:
+    """The features of a space that a setting stands for: a name in `NAMED`, or features as they are."""
     if isinstance(stated, str) and stated in NAMED:
         module, _, name = NAMED[stated].partition(":")
-        named: Features = getattr(import_module(module), name)()
-        return named
+        stated = getattr(import_module(module), name)()
+    if isinstance(stated, Paths) and not wired(space).any_cell:
+        raise ValueError(
+            f"{setting}: paths are those through cells, and space {space.name!r} has none; use decisions or structures"
+        )
     if isinstance(stated, type) or not isinstance(stated, Features):
         raise ValueError(
             f"{setting}: allowed are {', '.join(NAMED)}, or an object with a method `learn` such as "

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
-from predictors.distinct import distinct
+from predictors.distinct import distinct, together
 from predictors.features import Features, features_of
 from predictors.kernels.comparison import Comparison, Rows
 from predictors.kernels.likeness import Likeness
 from predictors.kernels.marginal_likelihood import factor, learn
 from predictors.one_thread import on_one_thread
-from predictors.predictor import Belief, checked_trials
+from predictors.predictor import Belief, checked_losses, checked_trials
 from predictors.settings import check_counts
 from predictors.warping import Warp, check_warp, learn_warp
 from search_spaces.architecture import Architecture
@@ -63,7 +63,7 @@ class GaussianProcess:
         check_counts(0, depth=self.depth)
         check_warp(self.warp)
         if self.beside is not None:
-            object.__setattr__(self, "beside", features_of(self.beside, "beside"))
+            object.__setattr__(self, "beside", features_of(self.beside, self.space, "beside"))
         check_counts(2, most=self.most, learned_from=self.learned_from)
 
     @cached_property
@@ -136,13 +136,20 @@ class ScorePosterior:
 
     @on_one_thread
     def left_out(self) -> Belief:
-        """The scores' beliefs, noise included, each from all other trials with these parameters.
+        """The scores' beliefs, noise included, each from all trials of other architectures with these parameters.
 
-        Source: Rasmussen, Williams, "Gaussian Processes for Machine Learning", 2006, equation 5.12.
+        Source: Rasmussen, Williams, "Gaussian Processes for Machine Learning", 2006, equation 5.12, for the repeats of
+        an architecture together.
         """
         inverse = cho_solve((self.lower, True), np.eye(len(self.scores)), check_finite=False)
         variance = 1.0 / np.diag(inverse)
-        return Belief(self.scores - self._explained * variance, variance)
+        mean = self.scores - self._explained * variance
+        for repeats in together(self.trials):
+            if len(repeats) > 1:
+                covariance = np.linalg.inv(inverse[np.ix_(repeats, repeats)])
+                variance[repeats] = np.diag(covariance)
+                mean[repeats] = self.scores[repeats] - covariance @ self._explained[repeats]
+        return Belief(mean, variance)
 
     @on_one_thread
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
@@ -172,7 +179,9 @@ class ScorePosterior:
         different, places = distinct(architectures)
         mean, covariance = self.joint(different)
         covariance[np.diag_indices_from(covariance)] += 1e-9 * self.comparison.composition.variance(self.parameters)
-        return (mean + rng.standard_normal((count, len(different))) @ factor(covariance).T)[:, places]
+        # the numbers of the first do not depend on how many follow: so draws compare from call to call
+        numbers = rng.standard_normal((len(different), count))
+        return (mean + (factor(covariance) @ numbers).T)[:, places]
 
     @on_one_thread
     def condition(self, architectures: Sequence[Architecture], scores: FloatArray) -> ScorePosterior:
@@ -233,6 +242,11 @@ class GaussianPosterior:
         belief = self.latent.predict(architectures)
         return self.warp.log_improvement(belief.mean, belief.variance, best)
 
+    def log_probability_below(self, architectures: Sequence[Architecture], limit: float) -> FloatArray:
+        """See `WarpedPosterior.log_probability_below`."""
+        belief = self.latent.predict(architectures)
+        return self.warp.log_probability_below(belief.mean, belief.variance, limit)
+
     def covariance(self, architectures: Sequence[Architecture]) -> FloatArray:
         """See `JointPosterior.covariance`; where losses are warped, the correlations are those of the scores."""
         mean, covariance = self.latent.joint(architectures)
@@ -247,7 +261,7 @@ class GaussianPosterior:
 
     def condition(self, architectures: Sequence[Architecture], losses: FloatArray) -> GaussianPosterior:
         """See `JointPosterior.condition`; the warp stays too."""
-        values = np.asarray(losses, dtype=np.float64)
+        values = checked_losses(architectures, losses)
         return replace(self, latent=self.latent.condition(architectures, self.warp.forward(values)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.distinct import distinct
 from predictors.ensemble import EnsemblePosterior, unexplained, with_constant
 from predictors.features import Features, features_of
 from predictors.predictor import checked_trials
@@ -22,11 +23,11 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GradientBoosting:
-    """Boosted trees; the variance is that between members which learnt from bootstrap resamples of the trials, and what
-    the members' errors on trials out of their bag have beyond it.
+    """Boosted trees; the variance is that between members which learnt from bootstrap resamples of the architectures,
+    and what the members' errors on trials out of their bag have beyond it.
 
     Source: Friedman, "Stochastic gradient boosting", 2002; Efron, "Bootstrap methods", 1979.
-    Draws of the posterior are whole members.
+    Draws of the posterior are members, with what they have doubts about.
 
     Args:
         space: of the architectures.
@@ -54,7 +55,7 @@ class GradientBoosting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(2, members=self.members)
         check_counts(trees=self.trees, depth=self.depth)
@@ -69,12 +70,15 @@ class GradientBoosting:
         warp = learn_warp(self.warp, values)
         scores = warp.forward(values)
         vectors = self.features.learn(self.space, architectures)
-        rows = with_constant(vectors.of(architectures))
+        # each architecture once, with its mean: a member that drew one repeat would tell what another is held against
+        different, places = distinct(architectures)
+        repeats = np.bincount(places)
+        rows, means = with_constant(vectors.of(different)), np.bincount(places, scores) / repeats
         rng = np.random.default_rng(self.seed)
         members = []
-        out = np.ones((self.members, len(values)), dtype=np.bool_)
+        out = np.ones((self.members, len(different)), dtype=np.bool_)
         for member in range(self.members):
-            drawn = rng.integers(len(values), size=len(values))
+            drawn = rng.integers(len(different), size=len(different))
             out[member, drawn] = False
             boosted = GradientBoostingRegressor(
                 n_estimators=self.trees,
@@ -84,14 +88,14 @@ class GradientBoosting:
                 max_features=self.columns,
                 random_state=int(rng.integers(2**31)),
             )
-            members.append(boosted.fit(rows[drawn], scores[drawn]))
+            members.append(boosted.fit(rows[drawn], means[drawn], sample_weight=repeats[drawn]))
 
         def summed(asked: FloatArray) -> FloatArray:
             if not len(asked):
                 return np.zeros((self.members, 0))
             return np.stack([member.predict(asked) for member in members])
 
-        known = summed(rows)
+        known, out = summed(rows)[:, places], out[:, places]
         shared = unexplained(scores, known, out)
 
         def grown(asked: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:

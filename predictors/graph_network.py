@@ -83,7 +83,7 @@ class GraphNetwork:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(width=self.width, rounds=self.rounds, steps=self.steps)
         check_positive(margin=self.margin, learning_rate=self.learning_rate)

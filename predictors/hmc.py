@@ -64,7 +64,7 @@ class Hmc:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(
             chains=self.chains,

@@ -52,7 +52,7 @@ class InfiniteWidth:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(depth=self.depth, iterations=self.iterations, compared=self.compared)
         check_noise(self.noise)

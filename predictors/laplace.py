@@ -62,7 +62,7 @@ class Laplace:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(starts=self.starts, iterations=self.iterations)
         check_noise(self.noise)

@@ -63,7 +63,7 @@ class PathEnsemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(2, members=self.members)
         check_counts(steps=self.steps)

@@ -41,7 +41,10 @@ class Posterior(Protocol):
         ...
 
     def predict(self, architectures: Sequence[Architecture]) -> Belief:
-        """The belief about each of m architectures; equal architectures get equal beliefs, in any company."""
+        """The belief about each of m architectures; equal architectures get equal beliefs, in any company.
+
+        They must be of the predictor's space, as what is proposed in it is: that is not looked at here.
+        """
         ...
 
     def sample(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> FloatArray:
@@ -83,20 +86,44 @@ class JointPosterior(Posterior, Protocol):
         ...
 
     def condition(self, architectures: Sequence[Architecture], losses: FloatArray) -> JointPosterior:
-        """The posterior after more trials, the predictor's own parameters as they are: for fantasies."""
+        """The posterior after more trials, the predictor's own parameters as they are: for fantasies.
+
+        Raises:
+            PredictorError: losses that are not as many as the architectures, or not finite.
+        """
         ...
 
 
 class WarpedPosterior(Posterior, Protocol):
-    """A posterior whose losses are not normal, and that can say what that means for an improvement."""
+    """A posterior whose losses are not normal, and that can say what that means for an improvement and for a limit."""
 
     def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
         """The logarithm of E[max(best - loss, 0)], without the noise of an evaluation: shape (m,), never NaN."""
         ...
 
+    def log_probability_below(self, architectures: Sequence[Architecture], limit: float) -> FloatArray:
+        """The logarithm of P(loss <= limit), without the noise of an evaluation: shape (m,), never NaN."""
+        ...
+
 
 class PredictorError(ValueError):
     """Trials that nothing can be learnt from; the message says what came and what is needed."""
+
+
+def checked_losses(architectures: Sequence[Architecture], losses: Sequence[float] | FloatArray) -> FloatArray:
+    """The losses as an array of shape (n,), one for each architecture, once those that nobody can learn are refused."""
+    values = np.asarray(losses, dtype=np.float64)
+    if values.shape != (len(architectures),):
+        raise PredictorError(f"{len(architectures)} architectures need as many losses, got an array of {values.shape}")
+    if not np.isfinite(values).all():
+        place = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise PredictorError(f"loss {place} is {values[place]}; losses must be finite, leave failed trials out")
+    size = float(np.abs(values).max(initial=0.0))
+    if size > LARGEST:
+        raise PredictorError(
+            f"losses of up to {size:g} have no finite variance; at most {LARGEST:g} are allowed: fit their logarithms"
+        )
+    return values
 
 
 def checked_trials(
@@ -109,19 +136,9 @@ def checked_trials(
 
     Architectures that are `known` to be of the space are not looked at again.
     """
-    values = np.asarray(losses, dtype=np.float64)
-    if values.shape != (len(architectures),):
-        raise PredictorError(f"{len(architectures)} architectures need as many losses, got an array of {values.shape}")
+    values = checked_losses(architectures, losses)
     if len(values) < 2:
         raise PredictorError(f"a predictor learns from at least two finished trials, got {len(values)}")
-    if not np.isfinite(values).all():
-        place = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise PredictorError(f"loss {place} is {values[place]}; losses must be finite, leave failed trials out")
-    size = float(np.abs(values).max())
-    if size > LARGEST:
-        raise PredictorError(
-            f"losses of up to {size:g} have no finite variance; at most {LARGEST:g} are allowed: fit their logarithms"
-        )
     for place, architecture in enumerate(architectures):
         if architecture in known:
             continue

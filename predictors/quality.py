@@ -128,7 +128,7 @@ def fold_numbers(
         raise PredictorError(
             f"cross-validation needs trials of at least three different architectures, got {len(places)}"
         )
-    folds = min(folds, len(places))
     if folds < 2:
         raise ValueError(f"folds: at least two are needed, got {folds}")
+    folds = 3 if len(places) == 3 else min(folds, len(places))  # two are left to learn from
     return rng.permutation(len(places))[known] % folds, folds

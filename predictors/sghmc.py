@@ -69,7 +69,7 @@ class Sghmc:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", features_of(self.features))
+        object.__setattr__(self, "features", features_of(self.features, self.space))
         check_seed(self.seed)
         check_counts(
             chains=self.chains, burn_in=self.burn_in, draws=self.draws, thinning=self.thinning, batch=self.batch

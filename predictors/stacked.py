@@ -5,7 +5,7 @@ Letters: k members, n trials, m architectures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
 
-from predictors.predictor import Belief, Posterior, Predictor, checked_trials
+from predictors.predictor import Belief, Posterior, Predictor, checked_losses, checked_trials
 from predictors.quality import fold_numbers
 from predictors.settings import check_counts, check_not_negative, check_seed
 from predictors.warping import Warp, learn_warp
@@ -172,13 +172,23 @@ class StackedPosterior:
 
     def log_improvement(self, architectures: Sequence[Architecture], best: float) -> FloatArray:
         """See `WarpedPosterior.log_improvement`: the members' by weight, each one's scores being normal."""
-        told = [
+        return self._together(
             self.warp.log_improvement(mean, variance, best)
             for mean, variance in zip(*self._told(architectures), strict=True)
-        ]
+        )
+
+    def log_probability_below(self, architectures: Sequence[Architecture], limit: float) -> FloatArray:
+        """See `WarpedPosterior.log_probability_below`: likewise."""
+        return self._together(
+            self.warp.log_probability_below(mean, variance, limit)
+            for mean, variance in zip(*self._told(architectures), strict=True)
+        )
+
+    def _together(self, logs: Iterable[FloatArray]) -> FloatArray:
+        """The logarithm of the members' mean by weight."""
         with np.errstate(divide="ignore"):  # a weight may be 0; as factors of logsumexp tiny ones overflow
             shares = np.log(self.weights)[:, None]
-        found: FloatArray = logsumexp(shares + np.stack(told), axis=0)
+        found: FloatArray = logsumexp(shares + np.stack(list(logs)), axis=0)
         return found
 
     def _told(self, architectures: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:
@@ -190,12 +200,13 @@ class StackedPosterior:
     def sample(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> FloatArray:
         """See `Posterior.sample`: jointly where the member's own draws are."""
         chosen = rng.choice(len(self.members), size=count, p=self.weights)
+        seeds = rng.integers(2**63, size=len(self.members))  # a member's draws do not depend on those of the others
         drawn = np.empty((count, len(architectures)))
         for place, member in enumerate(self.members):
             rows = np.flatnonzero(chosen == place)
             if len(rows):
                 mean = member.predict(architectures).mean
-                away = member.sample(architectures, len(rows), rng) - mean
+                away = member.sample(architectures, len(rows), np.random.default_rng(seeds[place])) - mean
                 drawn[rows] = mean + np.sqrt(self.widths[place]) * away
         return self.warp.inverse(drawn)
 
@@ -206,7 +217,7 @@ class StackedPosterior:
         """
         if not len(architectures):
             return self
-        more = self.warp.forward(np.asarray(losses, dtype=np.float64))
+        more = self.warp.forward(checked_losses(architectures, losses))
         trials, scores = (*self.architectures, *architectures), np.append(self.scores, more)
 
         def conditioned(predictor: Predictor, member: Posterior) -> Posterior:

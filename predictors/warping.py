@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, ndtri
+from scipy.special import log_ndtr, logsumexp, ndtri
 from scipy.stats import rankdata
 
 from predictors.normal_tails import log_h
@@ -84,6 +84,16 @@ class Warp:
             gained += np.log(np.diff(self.inverse(ends)) / np.diff(ends))
         first = logs[:, :1] + np.log(self.slopes[0])
         found: FloatArray = logsumexp(np.hstack([first, gained]), axis=1) + np.log(deviation[:, 0])
+        return found
+
+    def log_probability_below(self, mean: FloatArray, variance: FloatArray, limit: float) -> FloatArray:
+        """The logarithm of P(loss <= limit), of losses whose scores are normal with these: shape (m,).
+
+        The moments of such losses would not do: they are wide where the warp is steep, and a bad loss in much doubt
+        would seem to keep a distant limit rather than a good one in little.
+        """
+        deviation = np.maximum(np.sqrt(variance), LEAST_SD)
+        found: FloatArray = log_ndtr((self.forward(np.array([limit])) - mean) / deviation)
         return found
 
     def noise(self, scores: FloatArray, variance: float) -> float:

@@ -25,8 +25,8 @@ def largest_r_hat(posterior: LogPosterior, draws: Tensor) -> float:
 
 
 def functions_of(posterior: LogPosterior, draws: Tensor, kept: int) -> Functions:
-    """The functions of at most `kept` of the draws, shape (draws, chains, width), evenly spread over them."""
-    flat = draws.reshape(-1, draws.shape[-1])
+    """The functions of at most `kept` of the draws, shape (draws, chains, width), evenly spread over every chain."""
+    flat = draws.transpose(0, 1).reshape(-1, draws.shape[-1])  # chain by chain: a stride may be in step with the chains
     chosen = flat[torch.linspace(0, len(flat) - 1, min(kept, len(flat))).long()]
     noise = posterior.noise_of(chosen)
     return Functions(

@@ -164,7 +164,7 @@ class Network:
         found, start = [], 0
         for layer, (fan_in, fan_out) in enumerate(self.layers):
             middle, stop = start + fan_in * fan_out, start + (fan_in + 1) * fan_out
-            weight = theta[:, start:middle].reshape(-1, fan_in, fan_out) * self._multiplier(layer)
+            weight = theta[:, start:middle].reshape(len(theta), fan_in, fan_out) * self._multiplier(layer)
             found.append((weight, theta[:, middle:stop].reshape(-1, 1, fan_out) * self.bias_scale))
             start = stop
         return found

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.bayesian_network.regression import JointRegression, Regression
+from predictors.distinct import distinct
 from predictors.features import Features, Vectors
-from predictors.predictor import Belief, checked_trials
+from predictors.predictor import Belief, checked_losses, checked_trials
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
@@ -45,14 +46,16 @@ class NetworkPosterior:
         """The belief about each of m architectures."""
         if not architectures:
             return Belief(np.zeros(0), np.zeros(0))
-        mean, variance, _ = self.regression.predict(self.vectors.of(architectures))
-        return Belief(mean, variance)
+        different, places = distinct(architectures)  # a product of matrices may round equal rows differently
+        mean, variance, _ = self.regression.predict(self.vectors.of(different))
+        return Belief(mean[places], variance[places])
 
     def sample(self, architectures: Sequence[Architecture], count: int, rng: np.random.Generator) -> FloatArray:
         """`count` functions at m architectures, jointly: shape (count, m)."""
         if not architectures:
             return np.zeros((count, 0))
-        return self.regression.sample(self.vectors.of(architectures), count, rng)
+        different, places = distinct(architectures)
+        return self.regression.sample(self.vectors.of(different), count, rng)[:, places]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class JointNetworkPosterior(NetworkPosterior):
 
     def condition(self, architectures: Sequence[Architecture], losses: FloatArray) -> JointNetworkPosterior:
         """The posterior after more trials, what was learnt about scales and noise as it is."""
-        values = np.asarray(losses, dtype=np.float64)
+        values = checked_losses(architectures, losses)
         if not len(architectures):
             return self
         return replace(self, regression=self.regression.condition(self.vectors.of(architectures), values))

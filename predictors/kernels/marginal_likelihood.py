@@ -90,9 +90,12 @@ def learn(composition: Composition, distances: Distances, scores: FloatArray) ->
     Args:
         composition: of the kernel.
         distances: between n trials, square.
-        scores: shape (n,), of about mean 0 and variance 1.
+        scores: shape (n,), of about mean 0 and variance 1. Of constant ones nothing is learnt: any weight would do, and
+            the smallest would leave no doubt.
     """
     first = np.append(composition.start(distances), np.log(FIRST_NOISE))
+    if (scores == scores[0]).all():
+        return first
     pairs = Distances(condensed(distances.graph), tuple(condensed([vector])[0] for vector in distances.vectors))
     bounds = [(value - 12.0, value + 12.0) for value in first]
     bounds[-1] = (np.log(LEAST_NOISE), np.log(4.0))

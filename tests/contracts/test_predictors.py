@@ -28,7 +28,7 @@ from search_spaces.space import SearchSpace
 PREDICTORS: dict[str, Callable[[SearchSpace], Predictor]] = {
     "gaussian_process": GaussianProcess,
     "gaussian_process of plain losses": lambda space: GaussianProcess(space, warp="none"),
-    "random_forest": lambda space: RandomForest(space, trees=12),
+    "random_forest": lambda space: RandomForest(space, trees=30),
     "gradient_boosting": lambda space: GradientBoosting(space, members=3, trees=15),
     "path_ensemble": lambda space: PathEnsemble(space, hidden=(16,), steps=60),
     "graph_network": lambda space: GraphNetwork(space, members=3, width=8, rounds=1, hidden=(16,), steps=40),
@@ -155,6 +155,7 @@ def test_draws_spread_around_the_mean(name):
     belief = posterior.predict(asked)
     deviations = np.sqrt(belief.variance) + losses.std() * 0.05
     assert (np.abs(draws.mean(axis=0) - belief.mean) < 0.5 * deviations).all()
+    assert 0.6 < (draws.var(axis=0) / belief.variance).mean() < 1.5
 
 
 def test_losses_in_other_units_give_the_same_beliefs_in_those_units(name):
@@ -171,9 +172,11 @@ def test_constant_losses_give_that_constant_with_doubt(name, space, losses):
     posterior = PREDICTORS[name](space).fit(drawn(space, len(losses)), np.array(losses))
     belief = posterior.predict(drawn(space, 5, seed=7))
     np.testing.assert_allclose(belief.mean, 3.0, atol=1e-6)
-    assert (belief.variance >= 0.0).all()
+    assert (belief.variance > 0.01).all()
     assert np.isfinite(belief.variance).all()
-    assert np.isfinite(posterior.sample(drawn(space, 3), 2, np.random.default_rng(0))).all()
+    draws = posterior.sample(drawn(space, 5, seed=7), 400, np.random.default_rng(0))
+    assert (np.abs(draws.mean(axis=0) - 3.0) < 0.3 * np.sqrt(belief.variance)).all()
+    assert 0.6 < (draws.var(axis=0) / belief.variance).mean() < 1.6
 
 
 def test_two_trials_are_enough_and_repeats_are_no_trouble(name, space):
@@ -184,6 +187,26 @@ def test_two_trials_are_enough_and_repeats_are_no_trouble(name, space):
     repeats = PREDICTORS[name](space).fit([first] * 6 + [second] * 6, np.arange(12.0)).predict([first, second])
     assert np.isfinite(repeats.mean).all()
     assert np.isfinite(repeats.variance).all()
+
+
+def test_what_is_believed_of_a_trial_left_out_does_not_know_its_repeats(name):
+    """Losses that nothing tells: who believes in them has seen them."""
+    trials = drawn(SPACES["cells"], 30) * 3
+    losses = np.tile(np.random.default_rng(4).normal(size=30), 3)
+    left_out = getattr(PREDICTORS[name](SPACES["cells"]).fit(trials, losses), "left_out", None)
+    if left_out is not None:
+        assert np.corrcoef(left_out.mean, losses)[0, 1] < 0.4
+        assert ((left_out.mean - losses) ** 2 / left_out.variance).mean() < 3.0
+
+
+def test_what_cannot_be_conditioned_on_is_refused(name):
+    predictor, trials, losses = learnt(name, SPACES["cells"])
+    condition = getattr(predictor.fit(trials, losses), "condition", None)
+    if condition is not None:
+        with pytest.raises(PredictorError, match="loss 1 is nan"):
+            condition(trials[:2], np.array([0.0, np.nan]))
+        with pytest.raises(PredictorError, match="as many losses"):
+            condition(trials[:1], np.array([0.0, 1.0]))
 
 
 def test_nothing_asked_nothing_answered(name, space):

@@ -219,6 +219,37 @@ def test_what_is_left_out_is_what_a_refit_without_it_believes():
         assert told.variance[place] == pytest.approx(covariance[place, place] - weights @ covariance[others, place])
 
 
+def test_repeats_are_left_out_together():
+    _, trials, losses = fitted(CELLS, count=9)
+    trials, losses = [*trials, *trials[:4], trials[0]], np.append(losses, [*(losses[:4] + 0.3), losses[0] - 0.2])
+    latent = GaussianProcess(CELLS).fit(trials, losses).latent
+    told = latent.left_out()
+    rows = latent.comparison.rows(trials)
+    covariance = latent.comparison.composition.covariance(latent.parameters, latent.comparison.distances(rows, rows))
+    covariance += latent.noise * np.eye(14)
+    for place in range(14):
+        others = [other for other in range(14) if trials[other] != trials[place]]
+        weights = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, place])
+        assert told.mean[place] == pytest.approx(weights @ latent.scores[others], abs=1e-7)
+        assert told.variance[place] == pytest.approx(covariance[place, place] - weights @ covariance[others, place])
+
+
+def test_draws_of_the_first_do_not_depend_on_how_many_follow():
+    posterior, _, _ = fitted(CELLS, count=12)
+    asked = drawn(CELLS, 30, seed=3)
+    few, many = (posterior.sample(asked[:count], 5, np.random.default_rng(1)) for count in (8, 30))
+    np.testing.assert_allclose(many[:, :8], few, rtol=1e-9)
+
+
+def test_the_probability_of_a_limit_is_that_of_draws():
+    posterior, _, _ = fitted(CELLS, count=40)
+    asked = drawn(CELLS, 6, seed=3)
+    draws = posterior.sample(asked, 40_000, np.random.default_rng(0))
+    for limit in np.quantile(draws, [0.1, 0.5, 0.9]).tolist():
+        found = np.exp(posterior.log_probability_below(asked, limit))
+        np.testing.assert_allclose(found, (draws <= limit).mean(axis=0), atol=0.02)
+
+
 def test_covariance_has_the_variances_on_its_diagonal_and_draws_follow_it():
     posterior, _, _ = fitted(CELLS, count=30)
     asked = drawn(CELLS, 5, seed=8)

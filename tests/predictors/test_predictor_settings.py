@@ -6,10 +6,12 @@ import pytest
 
 from predictors.features import Decisions, Paths
 from predictors.structures import Structures
+from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.nodes import Float
 from search_spaces.space import SearchSpace
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0)}, name="line")
+CELLS = nas_bench_201()
 BNN = ("hmc", "sghmc", "laplace", "deep_ensemble", "deep_kernel", "infinite_width")
 VECTORS = (*BNN, "path_ensemble", "random_forest", "gradient_boosting", "graph_network")
 NETWORKS = (*BNN[:5], "path_ensemble", "graph_network")
@@ -56,4 +58,6 @@ def test_a_setting_of_the_wrong_type_is_refused_by_its_name(name, setting, value
 def test_features_are_taken_by_their_names(name):
     found = getattr(import_module(f"predictors.{name}"), "".join(word.capitalize() for word in name.split("_")))
     for stated, features in (("decisions", Decisions()), ("paths", Paths()), ("structures", Structures())):
-        assert found(SPACE, features=stated) == found(SPACE, features=features)
+        assert found(CELLS, features=stated) == found(CELLS, features=features)
+    with pytest.raises(ValueError, match="features: paths are those through cells, and space 'line' has none"):
+        found(SPACE, features="paths")

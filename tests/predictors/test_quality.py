@@ -54,6 +54,7 @@ def test_folds_keep_repeats_together_and_judge_each_trial_once():
     assert sorted(set(fold_of.tolist())) == list(range(5))
     assert (fold_of[:7] == fold_of[7:14]).all()
     assert fold_numbers(trials[:4], 10, np.random.default_rng(0))[1] == 4
+    assert fold_numbers(trials[:3], 2, np.random.default_rng(0))[1] == 3  # of two, one fit would learn from one trial
     with pytest.raises(PredictorError, match="three different architectures"):
         fold_numbers(trials[:2] * 4, 5, np.random.default_rng(0))
     with pytest.raises(ValueError, match="folds"):

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,19 @@ def test_conditioning_twice_is_conditioning_on_all_at_once():
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(twice.covariance(asked, asked), once.covariance(asked, asked))
     torch.testing.assert_close(once.covariance(asked, asked).diagonal(), once.predict(asked)[1])
+
+
+def test_conditioning_many_times_asks_the_prior_no_more_often_than_once():
+    asked: list[int] = []
+    prior = brownian(0.1)
+    counted = replace(prior, covariance=lambda a, b: asked.append(len(b)) or prior.covariance(a, b))
+    x, y = normal(12, 1).abs(), normal(12, seed=1)
+    function = counted
+    for place in range(12):
+        function = function.condition(x[place : place + 1], y[place : place + 1])
+    asked.clear()
+    function.predict(normal(5, 1, seed=2).abs())
+    assert len(asked) <= 3
 
 
 def test_brownian_motion_seen_at_two_times_is_a_bridge_between():

@@ -1,10 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from predictors.bayesian_network.convergence import split_r_hat
+from predictors.bayesian_network.draws import functions_of
 from predictors.bayesian_network.hamiltonian import State, leapfrog, sample_chains
 from predictors.bayesian_network.log_posterior import LogPosterior
 from predictors.bayesian_network.network import Network
@@ -109,6 +111,18 @@ def test_split_r_hat_is_near_one_for_one_density_and_large_where_chains_differ_o
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("count", "kept"), [(200, 200), (400, 200), (16, 200), (50, 7)])
+def test_functions_are_of_all_chains_alike(count, kept):
+    draws = torch.arange(4.0).expand(count, 4)[:, :, None]  # each draw is its chain's number
+    posterior = SimpleNamespace(
+        outputs_of=lambda chosen, points: chosen.expand(-1, len(points)), noise_of=lambda chosen: chosen[:, 0]
+    )
+    functions = functions_of(posterior, draws, kept)
+    chains = functions.outputs(torch.zeros(1, 1))[0][:, 0].long()
+    assert functions.count == min(kept, 4 * count)
+    assert np.ptp(torch.bincount(chains, minlength=4).numpy()) <= 1
+
+
 def test_hmc_finds_the_closed_form_posterior_of_bayesian_linear_regression():
     rng = np.random.default_rng(0)
     x = rng.random((25, 3))
