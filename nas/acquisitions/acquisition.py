@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import log_ndtr, logsumexp
 
 from predictors.predictor import Belief, Posterior
 from search_spaces.architecture import Architecture
@@ -76,6 +76,22 @@ class Acquisition(Protocol):
 def moments(belief: Belief, scale: float) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation, the latter at least `LEAST_SD` of the losses' spread."""
     return belief.mean, np.sqrt(np.maximum(belief.variance, (LEAST_SD * scale) ** 2))
+
+
+def log_probability_below(
+    posterior: Posterior, candidates: Sequence[Architecture], limit: float, scale: float
+) -> FloatArray:
+    """(c,) the logarithm of the probability of a loss of at most `limit`; `scale` is the spread of the losses.
+
+    Where a predictor sees losses through a warp, it is the one that the predictor itself knows.
+    """
+    exact = getattr(posterior, "log_probability_below", None)
+    if exact is not None:
+        told: FloatArray = exact(candidates, limit)
+        return told
+    mean, sd = moments(posterior.predict(candidates), scale)
+    found: FloatArray = log_ndtr((limit - mean) / sd)
+    return found
 
 
 def averaged(acquisition: Acquisition, scores: Sequence[FloatArray]) -> FloatArray:

@@ -17,6 +17,8 @@ from search_spaces.architecture import Architecture
 class ConfidenceBound:
     """Minus the lower bound of the loss, `width` standard deviations below the mean (UCB, had it to be maximised).
 
+    In units of the losses' spread.
+
     Args:
         width: standard deviations; 0 takes the smallest mean.
 
@@ -35,4 +37,4 @@ class ConfidenceBound:
     def score(self, outlook: Outlook, candidates: Sequence[Architecture], rng: np.random.Generator) -> FloatArray:
         """See `Acquisition.score`."""
         mean, sd = outlook.belief(candidates)
-        return self.width * sd - mean
+        return (self.width * sd - mean) / float(outlook.scales[0])

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import log_ndtr
 
-from nas.acquisitions.acquisition import Acquisition, FloatArray, Outlook, moments
-from nas.acquisitions.normal import log_probability_below
+from nas.acquisitions.acquisition import Acquisition, FloatArray, Outlook, log_probability_below
 from predictors.predictor import Posterior
 from search_spaces.architecture import Architecture
 
@@ -36,8 +35,7 @@ def log_probability_feasible(
     total = np.zeros(len(candidates))
     for posterior, limit, scale in zip(outlook.posteriors, limits, outlook.scales, strict=True):
         if np.isfinite(limit):
-            mean, sd = moments(posterior.predict(candidates), float(scale))
-            total += log_probability_below(mean, sd, float(limit))
+            total += log_probability_below(posterior, candidates, float(limit), float(scale))
     if failures is not None:
         belief = failures.predict(candidates)
         # a new trial of its kind may fail where the last one ran: what varies from trial to trial counts too

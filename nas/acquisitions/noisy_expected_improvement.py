@@ -13,7 +13,7 @@ from nas.acquisitions.draws import joint_draws, log_mean_improvement
 from nas.strategies.checks import at_least
 from search_spaces.architecture import Architecture
 
-WIDTH = 1e-3
+WIDTH = 1e-6
 """Of the rounded corner, in standard deviations of the losses: the value of BoTorch's qLogEI."""
 
 

@@ -6,7 +6,6 @@ Letters: z, a number of standard deviations; f, a loss believed to be normal wit
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr
 
 from nas.acquisitions.acquisition import FloatArray
 from predictors.normal_tails import log_h
@@ -15,9 +14,3 @@ from predictors.normal_tails import log_h
 def log_expected_improvement(mean: FloatArray, sd: FloatArray, best: float | FloatArray) -> FloatArray:
     """The logarithm of E[max(best - f, 0)]; finite for every finite mean and sd > 0."""
     return log_h((best - mean) / sd) + np.log(sd)
-
-
-def log_probability_below(mean: FloatArray, sd: FloatArray, limit: float | FloatArray) -> FloatArray:
-    """The logarithm of P(f <= limit)."""
-    found: FloatArray = log_ndtr((limit - mean) / sd)
-    return found

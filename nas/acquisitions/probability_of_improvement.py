@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nas.acquisitions.acquisition import FloatArray, Outlook
-from nas.acquisitions.normal import log_probability_below
+from nas.acquisitions.acquisition import FloatArray, Outlook, log_probability_below
 from nas.strategies.checks import within
 from search_spaces.architecture import Architecture
 
@@ -38,5 +37,5 @@ class ProbabilityOfImprovement:
         """See `Acquisition.score`. Zeros while nothing feasible is known: then only limits tell candidates apart."""
         if not np.isfinite(outlook.best):
             return np.zeros(len(candidates))
-        mean, sd = outlook.belief(candidates)
-        return log_probability_below(mean, sd, outlook.best - self.margin * float(outlook.scales[0]))
+        scale = float(outlook.scales[0])
+        return log_probability_below(outlook.posteriors[0], candidates, outlook.best - self.margin * scale, scale)

@@ -14,7 +14,9 @@ from search_spaces.architecture import Architecture
 
 @dataclass(frozen=True, kw_only=True)
 class Thompson:
-    """Minus the losses of one function drawn from the posterior, at all candidates jointly.
+    """Minus the losses of one function drawn from the posterior, at all candidates jointly, in units of their spread.
+
+    Of a Gaussian process that takes memory for the square of the candidates: some thousands are many.
 
     Source: Thompson 1933, "On the Likelihood that One Unknown Probability Exceeds Another"; Kandasamy et al. 2018,
     "Parallelised Bayesian Optimisation via Thompson Sampling".
@@ -27,12 +29,12 @@ class Thompson:
     def score(self, outlook: Outlook, candidates: Sequence[Architecture], rng: np.random.Generator) -> FloatArray:
         """See `Acquisition.score`."""
         drawn: FloatArray = outlook.posteriors[0].sample(candidates, 1, rng)[0]
-        return -drawn
+        return -drawn / float(outlook.scales[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndependentThompson:
-    """Minus a loss drawn for each candidate by itself.
+    """Minus a loss drawn for each candidate by itself, in units of the losses' spread.
 
     Explores more than a joint draw among candidates that are alike.
 
@@ -47,4 +49,4 @@ class IndependentThompson:
     def score(self, outlook: Outlook, candidates: Sequence[Architecture], rng: np.random.Generator) -> FloatArray:
         """See `Acquisition.score`."""
         mean, sd = outlook.belief(candidates)
-        return -(mean + sd * rng.standard_normal(len(candidates)))
+        return -(mean + sd * rng.standard_normal(len(candidates))) / float(outlook.scales[0])

@@ -54,8 +54,8 @@ class Bayesian(Allowing):
         initial: trials of the design; those a person enqueued count.
         design: "latin_hypercube" or "random".
         pending: "believe" takes a pending trial to give the mean of what is believed, "draw" a draw of it, "ignore"
-            only keeps it from being proposed again. Acquisitions that draw (Thompson) spread by themselves: for them
-            nothing is taken in.
+            only keeps it from being proposed again, and what is believed of it from being gained twice. Acquisitions
+            that draw (Thompson) spread by themselves: for them nothing is taken in.
         fantasies: with pending "draw", the score is the mean over so many draws of all that is pending.
         warp: "half_ranks" keeps hopeless losses from drowning the good ones (`lessons.half_ranks`), "none" learns
             them as they are.

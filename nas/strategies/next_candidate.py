@@ -22,6 +22,9 @@ from predictors.predictor import Predictor, PredictorError
 from search_spaces.architecture import Architecture
 from search_spaces.space import SearchSpace
 
+TOGETHER = 1000
+"""Candidates are scored by so many at once: where an acquisition draws them jointly, memory grows with their square."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -159,10 +162,18 @@ class Search:
 
         def score_in(outlook: Outlook, candidates: Sequence[Architecture]) -> FloatArray:
             # what is drawn is drawn from the same numbers in every call, so that scores of several calls compare
-            scores = acquisition.score(outlook, candidates, np.random.default_rng(seed))
+            at_once = len(candidates) if acquisition.scale == "drawn" else TOGETHER
+            scores = np.concatenate(
+                [
+                    acquisition.score(outlook, candidates[first : first + at_once], np.random.default_rng(seed))
+                    for first in range(0, len(candidates), at_once)
+                ]
+            )
             if beliefs.seconds is not None:
                 scores = scores - beliefs.seconds.predict(candidates).mean
-            limits = np.full_like(outlook.limits, np.inf) if acquisition.keeps_limits else outlook.limits
+            # while nothing feasible is known, no acquisition has anything to improve on
+            kept = acquisition.keeps_limits and outlook.is_feasible.any()
+            limits = np.full_like(outlook.limits, np.inf) if kept else outlook.limits
             if beliefs.failures is not None or np.isfinite(limits).any():
                 feasible = log_probability_feasible(outlook, limits, beliefs.failures, candidates)
                 scores = combined(acquisition, scores, feasible)

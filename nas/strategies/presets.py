@@ -25,13 +25,16 @@ STACK: Mapping[str, Any] = {"name": "stacked", "members": ["gaussian_process", T
 
 @dataclass(frozen=True, kw_only=True)
 class Bananas(Bayesian):
-    """BANANAS: an ensemble of networks over the path encoding, independent Thompson sampling, mutations of the best.
+    """BANANAS: an ensemble of networks over paths, independent Thompson sampling, mutations of the best.
 
     Source: White, Neiswanger, Savani 2021, "BANANAS: Bayesian Optimization with Neural Architectures for Neural
     Architecture Search", AAAI 2021.
+    Differs: the networks read sub-trees and decisions beside the paths (the paper's encoding is `features=paths`); of
+    the candidates a fifth are random, and some are two mutations away.
     """
 
     predictor: Named = field(default="path_ensemble", hash=False)
+    design: Literal["latin_hypercube", "random"] = "random"
     usual: ClassVar[Named] = "independent_thompson"
 
 
@@ -41,8 +44,8 @@ class NasBowl(Bayesian):
 
     Source: Ru, Wan, Dong, Osborne 2021, "Interpretable Neural Architecture Search via Bayesian Optimisation with
     Weisfeiler-Lehman Kernels", ICLR 2021.
-    Differs: the loss is warped by half-ranks, not by its logarithm; expected improvement is that of the noisy posterior
-    mean.
+    Differs: losses are learnt as normal quantiles of their ranks, not as logarithms; the kernel reads paths and
+    decisions beside the sub-trees, which are of one depth; expected improvement is on the best posterior mean.
     """
 
     design: Literal["latin_hypercube", "random"] = "random"

@@ -83,6 +83,12 @@ class StageZero(Allowing):
         """`ValueError` says what does not fit a study of this space and these metrics."""
         self._scores.check(space, self._allow)
         follower: Any = self._follower
+        if getattr(follower, "needs_budget", False):
+            name = part(self.strategy, "strategy").name
+            raise ValueError(
+                f"strategy {name!r} says how far each trial is trained, stage_zero does not: take {name!r} as the "
+                "study's strategy, and stage_zero as what proposes in it (strategy.strategy=stage_zero)"
+            )
         if hasattr(follower, "check"):
             follower.check(space, metrics)
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from nas import catalogue
-from nas.acquisitions.acquisition import averaged
+from nas.acquisitions.acquisition import averaged, log_probability_below
 from nas.acquisitions.confidence_bound import ConfidenceBound
 from nas.acquisitions.draws import log_mean_improvement, log_softplus, softplus
 from nas.acquisitions.expected_improvement import LogExpectedImprovement
@@ -17,7 +17,9 @@ from nas.acquisitions.noisy_expected_improvement import NoisyExpectedImprovement
 from nas.acquisitions.parego import ParEgo, chebyshev
 from nas.acquisitions.probability_of_improvement import ProbabilityOfImprovement
 from nas.acquisitions.thompson import IndependentThompson, Thompson
+from predictors.ensemble import EnsemblePosterior
 from predictors.gaussian_process import GaussianProcess
+from predictors.warping import normal_ranks
 from search_spaces.nodes import Float
 from search_spaces.space import SearchSpace
 from tests.nas.acquisitions.tabled import outlook, places, tabled
@@ -134,6 +136,34 @@ def test_scalarised_improvement_is_largest_for_what_dominates():
         scores = ParEgo().score(outlook(first, second, known=[0, 1]), places(2, 3, 4), rng(seed))
         assert scores.argmax() == 1
         assert scores.argmin() == 2
+
+
+@pytest.mark.parametrize("name", ["upper_confidence_bound", "thompson", "independent_thompson"])
+def test_scores_that_are_losses_are_in_units_of_their_spread(name):
+    made = catalogue.load("acquisition", name, {})
+    told = []
+    for size in (1.0, 1e-12):
+        seen = replace(outlook(tabled([0.0, 2.0 * size, size], [size**2] * 3), known=[0]), scales=np.array([size]))
+        told.append(made.score(seen, places(1, 2), rng()))
+    np.testing.assert_allclose(*told, rtol=1e-9)
+
+
+def test_a_sure_tie_is_worth_less_than_a_small_chance():
+    seen = outlook(tabled([0.0, 0.001, 0.02], [0.0, 0.0, 1e-4]), known=[0])
+    sure, chance = NoisyExpectedImprovement(draws=4000).score(seen, places(1, 2), rng())
+    assert chance > sure
+
+
+def test_a_distant_limit_is_the_likelier_kept_by_what_is_nearer_not_by_what_is_in_more_doubt():
+    warp = normal_ranks(np.sinh(np.linspace(-5.0, 5.0, 60)))  # steep at both ends
+    known = warp.forward(np.array([-60.0, 0.0]))
+    posterior = EnsemblePosterior(
+        scores=lambda asked: (np.stack([known - 0.1, known + 0.1]), np.zeros((2, 2))), warp=warp
+    )
+    near, far = log_probability_below(posterior, places(0, 1), -74.0, 1.0)
+    assert near > far
+    means = warp.forward(np.array([-74.0])) - known
+    np.testing.assert_allclose([near, far], norm.logcdf(means / np.sqrt(0.02)))
 
 
 def test_limits_and_failures_count_with_their_probabilities():

@@ -4,7 +4,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from nas.acquisitions.normal import log_expected_improvement, log_probability_below
+from nas.acquisitions.acquisition import log_probability_below
+from nas.acquisitions.normal import log_expected_improvement
+from tests.nas.acquisitions.tabled import places, tabled
 
 
 def test_expected_improvement_is_the_integral():
@@ -17,6 +19,6 @@ def test_expected_improvement_is_the_integral():
 
 
 def test_the_probability_of_a_tail_does_not_underflow():
-    found = log_probability_below(np.array([50.0]), np.array([1.0]), 0.0)
+    found = log_probability_below(tabled([50.0], [1.0]), places(0), 0.0, 1.0)
     with mpmath.workdps(60):
         assert found[0] == pytest.approx(float(mpmath.log(mpmath.ncdf(-50))), rel=1e-12)

@@ -48,6 +48,12 @@ def test_the_first_trials_are_the_best_of_the_candidates_and_then_the_other_stra
     assert after == RandomSearch().propose(history, 3, np.random.default_rng(5))
 
 
+@pytest.mark.parametrize("name", ["asha", "hyperband", "bohb"])
+def test_a_strategy_over_budgets_is_not_led(name: str) -> None:
+    with pytest.raises(ValueError, match=f"take '{name}' as the study's strategy.*strategy.strategy=stage_zero"):
+        StageZero(**GIVEN, strategy=name).check(SPACE, [Metric("error")])
+
+
 def test_proposals_are_made_again_from_the_rows_alone() -> None:
     strategy = StageZero(**GIVEN, strategy={"name": "regularized_evolution", "population": 3, "tournament": 2})
     study = Simulated(SPACE, seed=1)
