@@ -1,4 +1,4 @@
-"""Commands about predictors: nas predictors list, compare."""
+"""Commands about predictors: nas predictors list, compare, effects."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SHORT = {"kendall_tau": "tau", "spearman": "rho", "calibration": "calib"}
 """Headings of the table for people."""
+
+EFFECT = ("mean", "deviation", "depth", "trials", "count")
+"""What `nas predictors effects --json` says of each beside the sub-tree."""
 
 app = typer.Typer(name="predictors", help="Which predictors there are, and how good they are.", no_args_is_help=True)
 
@@ -82,6 +85,42 @@ def compare(
     if told := _told(compared):
         typer.echo(told, err=True)
     typer.echo(f"{task.metric} of {len(task.losses)} trials, {task.folds} folds", err=True)
+
+
+@app.command()
+def effects(
+    name: Name,
+    metric: Annotated[str | None, typer.Option(help="Whose loss it is.", show_default="the study's first")] = None,
+    most: Annotated[int, typer.Option(help="So many at most.", min=1)] = 10,
+    storage: Storage = None,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which pieces of a network a study's trials hold responsible for the loss: sub-trees, the largest effect first.
+
+    A Gaussian process learns from the completed trials; an effect is by how much the loss rises with one more of a
+    sub-tree, all others as they are, with the standard deviation of that belief. Below 0 it does good.
+
+    [bold]Example[/bold]: nas predictors effects demo --most 5
+    """
+    from nas.comparison import examination
+    from nas.report.tables import print_facts
+    from nas.studies import open_study
+    from predictors.feature_effects import feature_effects
+    from predictors.gaussian_process import GaussianProcess
+
+    study = open_study(name, storage, allow=tuple(allow or ()))
+    task = examination(study.history, metric=metric)
+    found = feature_effects(GaussianProcess(study.space).fit(task.architectures, task.losses), most)
+    if not found:
+        raise ValueError(f"space {study.space.name!r} describes no network: there are no pieces to have an effect")
+    if as_json:
+        facts = {"study": name, "metric": task.metric, "trials": len(task.losses)}
+        pieces = [{"sub_tree": each.subtree.drawn(), **{key: getattr(each, key) for key in EFFECT}} for each in found]
+        print_facts(facts | {"effects": pieces}, as_json=True)
+        return
+    typer.echo("\n\n".join(each.drawn() for each in found))
+    typer.echo(f"on the loss by {task.metric}, of {len(task.losses)} trials", err=True)
 
 
 def _told(compared: Sequence["Compared"]) -> str:

@@ -16,6 +16,7 @@ from nas.comparison import QUICK, compare, examination
 from predictors.predictor import PredictorError
 from predictors.quality import LEVELS, cross_validated
 from search_spaces import Choice, Float, SearchSpace
+from search_spaces.catalogue.nas_bench_201 import nas_bench_201
 from search_spaces.moves import sample
 from tests.nas.strategies.simulated import FLAT, loss
 from tests.nas.strategies.small_process import SmallProcess
@@ -234,3 +235,24 @@ def test_what_a_sampler_says_of_its_own_fits_is_shown(run: Run, study: nas.Study
     told = {one["predictor"]: one.get("diagnostics") for one in json.loads(out)["predictors"]}
     assert told["random_forest"] is None
     assert set(told["laplace"]) == {"evidence", "prior_precision", "determined"}
+
+
+def test_the_pieces_that_networks_owe_their_loss_to_are_printed(run: Run, tmp_path: Path) -> None:
+    space = nas_bench_201(cells=1, stages=1)
+    made = nas.create_study("cells", space=space, metrics=["loss"], storage=f"sqlite:///{tmp_path}/nas.db")
+    rng = np.random.default_rng(0)
+    cells = [sample(space, rng) for _ in range(25)]
+    made.add_trials((cell, {"loss": -float(list(cell.values()).count("nor_conv_3x3"))}) for cell in cells)
+    code, out, err = run("effects", "cells", "--most", "2")
+    assert (code, err) == (0, "on the loss by loss, of 25 trials\n")
+    assert "for one more, " in out
+    code, out, _ = run("effects", "cells", "--most", "1", "--json")
+    (effect,) = json.loads(out)["effects"]
+    assert (code, effect["sub_tree"]) == (0, "nor_conv_3x3")
+    assert effect["mean"] < 0.0 < effect["deviation"]
+
+
+def test_a_space_without_a_network_has_no_pieces(run: Run, study: nas.Study) -> None:
+    code, _, err = run("effects", "demo")
+    assert code == 2
+    assert "space 'toy' describes no network" in err
