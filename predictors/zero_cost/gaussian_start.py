@@ -14,7 +14,8 @@ from predictors.zero_cost.weights import draw_weights
 def gaussian_start(network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
     """Draw the network's weights anew, and return standard normal inputs in the shape of the batch's.
 
-    Weights are normal with variance 2 / (inputs of a unit), biases 0, scales of normalisations 1 and their shifts 0.
+    Weights are normal with variance 2 / (inputs of a unit), biases 0, scales of normalisations 1 and their shifts 0;
+    other parameters stay as they are, see `draw_weights`.
 
     Source: He et al., Delving Deep into Rectifiers, arXiv:1502.01852, equation 10; the published code of AZ-NAS.
     """

@@ -11,7 +11,7 @@ from predictors.zero_cost.batch import Batch, Loss
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.gradients import gradients
 from predictors.zero_cost.private_copy import proxy
-from predictors.zero_cost.weights import weights, without_normalization
+from predictors.zero_cost.weights import biases, weights, without_normalization
 
 DOWN = -900
 """Power of two by which flow that overflows float64 is scaled on its way forward, and again on its way back."""
@@ -43,10 +43,8 @@ def synflow(network: nn.Module, batch: Batch, loss: Loss) -> float:
         if not all(torch.isfinite(weight).all() for weight in found):
             raise ProxyError("the weights are NaN or infinite")
         with torch.no_grad():  # the input and every bias smaller: all that flows is smaller by the same factor
-            known = {id(weight) for weight in found}
-            for parameter in private.parameters():
-                if id(parameter) not in known:
-                    parameter.mul_(2.0**DOWN)
+            for bias in biases(private):
+                bias.mul_(2.0**DOWN)
         total = _flow(private, found, example * 2.0**DOWN, back=2.0**DOWN)
     return math.log(total) - 2 * DOWN * math.log(2.0) if 0 < total < math.inf else math.nan
 

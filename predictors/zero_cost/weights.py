@@ -39,19 +39,35 @@ def own_weights(module: nn.Module) -> list[Tensor]:
     return [w for w in module.parameters(recurse=False) if w.dim() >= 2 and w.is_floating_point()]
 
 
-@torch.no_grad()
-def draw_weights(network: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    """Put what `draw` makes into every weight, ones into the scales of normalisations, zeros into all else.
+def biases(network: nn.Module) -> list[Tensor]:
+    """What is added to features: the biases of modules with weights, and the shifts of normalisations.
 
-    Drawn on the CPU, so that every device gets the same; `draw` fills the tensor it is given.
+    A parameter of one axis elsewhere may as well be a scale, a gate or a slope.
     """
     known = {id(weight) for weight in weights(network)}
-    scales = {id(getattr(m, "weight", None)) for m in network.modules() if isinstance(m, NORMALIZATIONS)}
-    for parameter in network.parameters():
-        if id(parameter) in known:
-            parameter.copy_(draw(torch.empty(parameter.shape)))
-        elif parameter.is_floating_point():
-            parameter.fill_(1.0 if id(parameter) in scales else 0.0)
+    return [
+        parameter
+        for module in network.modules()
+        if isinstance(module, NORMALIZATIONS) or own_weights(module)
+        for name, parameter in module.named_parameters(recurse=False)
+        if "bias" in name.split("_") and id(parameter) not in known
+    ]
+
+
+@torch.no_grad()
+def draw_weights(network: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
+    """Put what `draw` makes into every weight, zeros into `biases`, ones into the scales of normalisations.
+
+    All else, such as a hand-written normalisation's scale, is left as it is. Drawn on the CPU, so that every device
+    gets the same; `draw` fills the tensor it is given.
+    """
+    for weight in weights(network):
+        weight.copy_(draw(torch.empty(weight.shape)))
+    for bias in biases(network):
+        bias.zero_()
+    for module in network.modules():
+        if isinstance(module, NORMALIZATIONS) and isinstance(scale := getattr(module, "weight", None), Tensor):
+            scale.fill_(1.0)
 
 
 @contextmanager
