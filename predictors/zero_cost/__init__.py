@@ -5,6 +5,7 @@ all of them promise:
 
 * They work on any `torch.nn.Module` that takes ``b x ...`` and returns ``b x outputs``, on the device it is on.
 * The network is as it was afterwards: a proxy works on a copy (`proxy`). No global generator is touched.
+* Dropout is off: masks would be scored in the network's place.
 * Equal network, batch (and its seed), loss and thread count give an equal score.
 * A score is a finite number, or minus infinity where the proxy's own formula says that nothing is worse. Everything
   else (NaN, a formula that means nothing for this network or batch, a network that fails) is a `ProxyError` that names

@@ -22,7 +22,7 @@ class Batch:
     Args:
         inputs: b x input shape, finite; normalised as for training.
         targets: b class numbers, or b x k values.
-        seed: of what a proxy draws itself (other weights, directions, dropout masks).
+        seed: of what a proxy draws itself (other weights, directions).
     """
 
     inputs: Tensor

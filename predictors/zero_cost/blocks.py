@@ -41,7 +41,7 @@ def block_outputs(network: nn.Module, inputs: Tensor, least: int = 1) -> list[Fe
     `Sequential`, or a module of one part, the parts of that) in the order they are called. Where there are fewer than
     `least`, parts inside these that every path passes through end a block too, as deep as it takes. What lies before
     the first weights, and the outputs themselves, are no features. A module that returns the tensor it was given,
-    unwritten (`Identity`, dropout with probability 0), is no block. What is written in place into features by what
+    unwritten (`Identity`, dropout), is no block. What is written in place into features by what
     comes after them is not seen in them.
 
     Raises:

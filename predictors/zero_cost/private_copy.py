@@ -14,15 +14,17 @@ from torch import nn
 
 from predictors.zero_cost.batch import Batch, Loss, Proxy
 from predictors.zero_cost.error import ProxyError
+from predictors.zero_cost.seeded import seeded
 
 
 def proxy(formula: Proxy) -> Proxy:
     """The proxy of a formula.
 
     The formula gets a copy of the network in training mode, so that batch normalisation uses the batch's statistics, on
-    the network's own device; every floating-point parameter of it wants a gradient and has none yet. What it writes to
-    the copy nobody sees, and torch's global generators, which dropout draws from, start from the batch's seed and are
-    put back. A formula that needs eval mode or other weights says so itself.
+    the network's own device; every floating-point parameter of it wants a gradient and has none yet. Dropout is off:
+    its masks tell even equal examples apart, and would be scored in the network's place. What the formula writes to the
+    copy nobody sees, and torch's global generators, which the network may draw from all the same, start from the
+    batch's seed and are put back. A formula that needs eval mode or other weights says so itself.
 
     Whatever the formula or the network raises becomes a `ProxyError` under the formula's name, but for a lack of
     memory; so does a score of NaN or plus infinity.
@@ -56,16 +58,23 @@ def device_of(network: nn.Module, default: torch.device) -> torch.device:
 @contextmanager
 def _private_copy(network: nn.Module, batch: Batch) -> Iterator[tuple[nn.Module, Batch]]:
     device = device_of(network, batch.device)
-    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     private = copy.deepcopy(network)
     private.train()
+    _switch_dropout_off(private)
     for parameter in private.parameters():
         parameter.grad = None
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
-    with torch.random.fork_rng(cuda), torch.enable_grad(), _differentiable(private):
-        torch.manual_seed(batch.seed)
+    with seeded(batch.seed, device), torch.enable_grad(), _differentiable(private):
         yield private, batch.to(device)
+
+
+def _switch_dropout_off(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+        elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            module.dropout = 0.0
 
 
 def _differentiable(network: nn.Module) -> AbstractContextManager[None]:

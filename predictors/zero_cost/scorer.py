@@ -13,6 +13,7 @@ import torch
 from predictors.zero_cost.batch import Batch, Loss, Proxy
 from predictors.zero_cost.catalogue import AZ_NAS, checked_names, load_proxy
 from predictors.zero_cost.error import ProxyError
+from predictors.zero_cost.seeded import seeded
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
 from search_spaces.nodes import Decidable, Scalar, SpaceError
@@ -100,8 +101,7 @@ class Scorer:
     def _network(self, architecture: Architecture) -> torch.nn.Module:
         text = f"{self.seed} {network_decisions(self.space, architecture).to_json()}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+        with seeded(seed, torch.device("cpu")):
             network = build(
                 self.space, architecture, tuple(self.batch.inputs.shape[1:]), self.outputs, allow=self.allow
             )

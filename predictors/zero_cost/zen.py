@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from predictors.zero_cost.batch import Batch, Loss
 from predictors.zero_cost.private_copy import proxy
+from predictors.zero_cost.seeded import seeded
 from predictors.zero_cost.weights import BATCH_NORMALIZATIONS, draw_weights, own_weights, weights
 
 STEP = 0.01
@@ -63,7 +64,7 @@ def moved_and_variances(network: nn.Module, batch: Batch) -> tuple[float, list[f
     for inputs in (second, first):
         features.clear()
         variances.clear()
-        with torch.no_grad():
+        with torch.no_grad(), seeded(batch.seed, batch.device):  # what the network draws is the same in both
             network(inputs.to(batch.inputs))
         last.append(features["pooled"] if "pooled" in features else features["weighted"])
     return float((last[1] - last[0]).abs().flatten(1).sum(1).mean()), variances

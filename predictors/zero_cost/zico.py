@@ -9,6 +9,7 @@ from predictors.zero_cost.batch import Batch, Loss
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.gradients import weight_gradients
 from predictors.zero_cost.private_copy import proxy
+from predictors.zero_cost.seeded import seeded
 
 PARTS = 2
 """Parts of the batch whose gradients are compared; the paper's code takes two batches."""
@@ -30,8 +31,11 @@ def zico(network: nn.Module, batch: Batch, loss: Loss) -> float:
     size = len(batch) // PARTS
     if not size:
         raise ProxyError(f"the batch must have at least {PARTS} examples, got {len(batch)}")
-    parts = [batch.part(at * size, (at + 1) * size) for at in range(PARTS)]
-    each = [[g.abs() for _, g in weight_gradients(network, part, loss)] for part in parts]
+    each: list[list[Tensor]] = []
+    for at in range(PARTS):
+        part = batch.part(at * size, (at + 1) * size)
+        with seeded(batch.seed, batch.device):  # what the network draws is the same in all
+            each.append([g.abs() for _, g in weight_gradients(network, part, loss)])
     terms = [term for of_one in zip(*each, strict=True) if (term := _term(torch.stack(of_one))) is not None]
     return float(sum(terms)) if terms else -torch.inf
 

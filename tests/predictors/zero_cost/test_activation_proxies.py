@@ -223,6 +223,22 @@ def test_zen_is_the_way_of_the_features_and_the_scale_that_normalisation_took() 
     assert zen(Network(), batch, LOSS) == pytest.approx(expected, rel=1e-4)
 
 
+class Dropping(nn.Module):
+    """Drops by a function, which nobody but itself can switch off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, 0.5, self.training)
+
+
+def test_zen_is_no_measure_of_what_the_network_draws_itself() -> None:
+    layers = list(perceptron(6, 40, 40, 4))
+    dropping = nn.Sequential(*layers[:2], Dropping(), *layers[2:])
+    # masks that differed would bring about 5
+    assert zen(dropping, batch_of((6,)), LOSS) == pytest.approx(
+        zen(perceptron(6, 40, 40, 4), batch_of((6,)), LOSS), abs=1
+    )
+
+
 def test_zen_without_normalisation_is_the_way_alone() -> None:
     batch = batch_of((6,), 3, seed=2)
     generator = torch.Generator().manual_seed(2)

@@ -155,6 +155,8 @@ def test_zico_compares_the_halves_of_a_larger_batch() -> None:
 def test_zico_of_equal_halves_has_nothing_to_compare() -> None:
     twice = Batch(inputs=torch.cat([X, X]), targets=CLASSES.targets.repeat(2))
     assert zico(two_layers(), twice, functional.cross_entropy) == -math.inf
+    drawing = nn.Sequential(nn.RReLU(), two_layers())  # its slopes are random
+    assert zico(drawing, twice, functional.cross_entropy) == -math.inf
 
 
 def test_ntk_condition_is_that_of_the_explicit_jacobian() -> None:

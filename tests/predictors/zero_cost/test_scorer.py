@@ -45,6 +45,14 @@ def test_scores_depend_on_the_architecture_and_the_seed_alone() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_building_networks_touches_no_generator_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(seed: int) -> None:
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    assert not scorer().scores(sample(CELLS, np.random.default_rng(0))).failures
+
+
 def test_what_is_decided_about_training_changes_no_score() -> None:
     space = load_space("mlp", layers=2, widths=[4], activations=["relu"], dropout=0)
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from tests.predictors.zero_cost.networks import (
     NETWORKS,
     OUTPUTS,
     ROW,
+    STEPS,
     batch_for,
     batch_of,
     cell,
@@ -87,6 +88,31 @@ def test_a_score_leaves_the_network_and_global_generators_as_they_were_and_comes
     torch.rand(3)  # wherever the global generator is
     with torch.no_grad():  # whoever wants no gradients
         assert score(name, make(kind).eval(), batch) == value  # and in whatever mode the network is
+
+
+class Attentive(nn.Module):
+    """Everything of torch's that drops."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.below = nn.LSTM(4, 6, num_layers=2, dropout=p, batch_first=True)
+        self.attention = nn.MultiheadAttention(6, 2, dropout=p, batch_first=True)
+        self.rest = nn.Sequential(nn.Dropout(p), nn.ReLU(), nn.Linear(30, 8), nn.AlphaDropout(p), nn.Linear(8, OUTPUTS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.below(x)
+        attended, _ = self.attention(states, states, states)
+        logits: Tensor = self.rest(attended.flatten(1))
+        return logits
+
+
+@each_proxy
+def test_dropout_has_no_part_in_any_score(name: str) -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        plain, dropping = Attentive(0.0), Attentive(0.5)
+    dropping.load_state_dict(plain.state_dict())
+    assert score(name, dropping, batch_of(STEPS)) == score(name, plain, batch_of(STEPS))
 
 
 @each_proxy
