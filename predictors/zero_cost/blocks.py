@@ -95,7 +95,7 @@ def _features(network: nn.Module, inputs: Tensor, places: Sequence[_Place]) -> l
     first = next((at for at, place in enumerate(places) if place.is_weighted), len(places))
     hooks = [place.intercept(keep) for place in places[first:]]
     try:
-        outputs = network(inputs)
+        outputs = network(inputs.clone())  # it may write there, and is run on them again
     finally:
         for hook in hooks:
             hook.remove()
@@ -115,7 +115,7 @@ def _is_passed_by_all(network: nn.Module, inputs: Tensor, place: _Place) -> bool
     hook = place.intercept(lambda values, axis: values.detach().clone())
     try:
         with torch.enable_grad():
-            total = network(asked).sum()
+            total = network(asked.clone()).sum()
     finally:
         hook.remove()
     if not total.requires_grad:

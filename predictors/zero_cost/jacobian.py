@@ -17,8 +17,8 @@ def input_jacobian(network: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
     Through batch statistics an example's outputs depend on other examples too; as in the papers' code, that is summed.
     """
-    inputs = batch.inputs.detach().clone().requires_grad_()
-    outputs = network(inputs)
+    inputs = batch.inputs.detach().requires_grad_()
+    outputs = network(inputs.clone())  # what it writes there does not reach the leaf
     if not torch.isfinite(outputs).all():
         raise ProxyError("the outputs are NaN or infinite")
     found = torch.zeros_like(inputs)

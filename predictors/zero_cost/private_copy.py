@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import wraps
 from itertools import chain
 
@@ -20,7 +21,7 @@ from predictors.zero_cost.seeded import seeded
 def proxy(formula: Proxy) -> Proxy:
     """The proxy of a formula.
 
-    The formula gets a copy of the network in training mode, so that batch normalisation uses the batch's statistics, on
+    The formula gets a copy of the batch, and one of the network in training mode, so that batch normalisation uses the batch's statistics, on
     the network's own device; every floating-point parameter of it wants a gradient and has none yet. Dropout is off:
     its masks tell even equal examples apart, and would be scored in the network's place. What the formula writes to the
     copy nobody sees, and torch's global generators, which the network may draw from all the same, start from the
@@ -66,7 +67,8 @@ def _private_copy(network: nn.Module, batch: Batch) -> Iterator[tuple[nn.Module,
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
     with seeded(batch.seed, device), torch.enable_grad(), _differentiable(private):
-        yield private, batch.to(device)
+        there = batch.to(device)
+        yield private, replace(there, inputs=there.inputs.detach().clone())  # a network may write into its inputs
 
 
 def _switch_dropout_off(network: nn.Module) -> None:
