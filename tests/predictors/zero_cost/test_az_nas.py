@@ -16,7 +16,7 @@ from predictors.zero_cost.expressivity import entropies, expressivity
 from predictors.zero_cost.macs import macs
 from predictors.zero_cost.parameters import parameters
 from predictors.zero_cost.progressivity import progressivity
-from predictors.zero_cost.trainability import _size, trainability
+from predictors.zero_cost.trainability import _aligned, _size, trainability
 from search_spaces.build import build
 from search_spaces.catalogue.nas_bench_201 import from_ids, nas_bench_201
 from search_spaces.catalogue.residual_cnn import residual_cnn
@@ -200,9 +200,49 @@ def test_trainability_is_that_of_the_explicit_covariance_of_signs_and_gradients(
     weight = torch.empty(7, 5).normal_(0, math.sqrt(2 / 5), generator=generator)
     torch.empty(2, 7).normal_(generator=generator)
     torch.randn(40, 6, generator=generator)  # the inputs, which the gradient of a linear map does not depend on
-    signs = torch.randint(2, (40, 7), generator=generator) * 2.0 - 1
+    draws = [torch.randint(2, (40, 7), generator=generator) * 2.0 - 1 for _ in range(3)]
+    signs = torch.cat(draws)  # 16 rows for each of 7 channels, and no more
     s = largest((signs @ weight).numpy(), signs.numpy())
     assert trainability(network, batch, LOSS) == pytest.approx(2 - s - 1 / (s + 1e-6), rel=1e-4)
+
+
+def size(block: nn.Module, *shape: int) -> float:
+    """The s of a block for features of this shape."""
+    before = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = _size(Features(before, 1), Features(block(before), 1), torch.Generator().manual_seed(1))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("width", "examples"), [(8, 64), (64, 64), (256, 64), (64, 16)])
+def test_a_block_that_keeps_gradients_has_a_size_of_about_one_whatever_its_width(width: int, examples: int) -> None:
+    block = nn.utils.parametrizations.orthogonal(nn.Linear(width, width))
+    assert 1 <= size(block, examples, width) < 1.7
+
+
+def delta(channels: int, **settings: Any) -> nn.Module:
+    """A convolution of 3 x 3 pixels that gives the middle one, in other channels."""
+    block = nn.Conv2d(channels, channels, 3, **settings)
+    with torch.no_grad():
+        block.weight.zero_()
+        block.weight[:, :, 1, 1] = torch.eye(channels).roll(1, 0)
+    return block
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (delta(4, padding=1), 1),
+        (delta(4), 1),  # 16 -> 14 pixels
+        (delta(4, stride=2, padding=1), 1),
+        (delta(4, stride=2), 1),  # 16 -> 7
+        (nn.AvgPool2d(2), 0.5),
+        (nn.Upsample(scale_factor=2), 2),  # a pixel becomes four
+        (nn.ConstantPad2d(1, 0.0), 1),
+    ],
+)
+def test_positions_are_aligned_whatever_a_block_does_to_the_shape(block: nn.Module, expected: float) -> None:
+    assert size(block, 16, 4, 16, 16) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("inside", [(6, 6), (5, 5), (6, 5)])
@@ -212,17 +252,18 @@ def test_a_striding_block_sees_the_pixels_of_its_windows_as_channels(inside: tup
     signs = torch.randn(2, 4, 3, 3, generator=generator)
     padded = functional.pad(gradient, (0, 6 - inside[1], 0, 6 - inside[0]))
     windows = functional.unfold(padded, 2, stride=2)  # examples x (channels of pixels) x positions
-    rows = windows.transpose(1, 2).reshape(18, -1).double().numpy()
-    expected = largest(rows, signs.permute(0, 2, 3, 1).reshape(18, 4).double().numpy())
-    assert _size(Features(gradient, 1), Features(signs, 1)) == pytest.approx(expected, rel=1e-6)
+    back, ahead = _aligned(Features(gradient, 1), Features(signs, 1))
+    assert torch.equal(back, windows.transpose(1, 2).reshape(18, -1))
+    assert torch.equal(ahead, signs.permute(0, 2, 3, 1).reshape(18, 4))
 
 
 def test_blocks_without_common_positions_are_seen_example_by_example() -> None:
     generator = torch.Generator().manual_seed(0)
-    gradient = torch.randn(9, 3, 4, 4, generator=generator)
-    signs = torch.randn(9, 5, generator=generator)
-    expected = largest(gradient.flatten(1).double().numpy(), signs.double().numpy())
-    assert _size(Features(gradient, 1), Features(signs, 1)) == pytest.approx(expected, rel=1e-6)
+    gradient = torch.randn(9, 3, 16, 16, generator=generator)
+    for signs in (torch.randn(9, 5, generator=generator), torch.randn(9, 3, 9, 9, generator=generator)):
+        back, ahead = _aligned(Features(gradient, 1), Features(signs, 1))
+        assert torch.equal(back, gradient.flatten(1))
+        assert torch.equal(ahead, signs.flatten(1))
 
 
 def test_cells_that_only_hand_on_have_nothing_to_train() -> None:
