@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
+from search_spaces.out_of_memory import is_out_of_memory
 from workers.protocol import FailureKind
 
 TEXT_BYTES = 8 * 1024
 """A failure's text is cut to this size."""
-
-ALLOCATION_FAILURES = ("can't allocate memory", "out of memory", "_ALLOC_FAILED")
-"""What torch's plain RuntimeErrors say when memory ran out (CPU allocator, CUDA driver, cuBLAS and cuDNN)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ def outcome_of_result(returned: object, wanted: Sequence[str], stopped: str | No
 def outcome_of_exception(error: BaseException) -> Failed:
     """Classify what an evaluator raised."""
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
-    if any(_is_out_of_memory(cause) for cause in causes):
+    if any(is_out_of_memory(cause) for cause in causes):
         kind = FailureKind.OUT_OF_MEMORY
     elif any(isinstance(cause, FloatingPointError) for cause in causes):
         kind = FailureKind.NAN
@@ -125,13 +123,6 @@ def clipped(text: str, size: int = TEXT_BYTES) -> str:
     head = size // 4
     kept = encoded[:head] + gap + encoded[-(size - head - len(gap)) :]
     return kept.decode("utf-8", "ignore")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's exceptions are known by their names: this file must not import torch
-    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return True
-    return type(error) is RuntimeError and any(said in str(error) for said in ALLOCATION_FAILURES)
 
 
 def _bad(text: str) -> Failed:

@@ -57,6 +57,7 @@ def score(
     from nas.spec import allowed
     from predictors.zero_cost.catalogue import AZ_NAS, PROXIES, checked_names
     from search_spaces import load_space
+    from search_spaces.out_of_memory import is_out_of_memory
     from workers.datasets import load_dataset
 
     if as_json and as_csv:
@@ -81,8 +82,13 @@ def score(
     architectures = list(sample_networks(found_space, count, seed))
     if len(architectures) < count:
         typer.echo(f"the space has no more than {len(architectures)} different networks to draw", err=True)
-    with counting("score", len(architectures), "architectures") as step:
-        table = score_architectures(scorer, architectures, lambda done, scores: step(done))
+    try:
+        with counting("score", len(architectures), "architectures") as step:
+            table = score_architectures(scorer, architectures, lambda done, scores: step(done))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(f"memory ran out, with {examples} examples in the batch; give fewer: --examples") from error
     failed = [reason for reasons in table.failures for reason in reasons.values()]
     if np.isnan(table.values).all():
         why = next(iter(failed), "they give NaN")  # one of one's own may say no more

@@ -16,6 +16,7 @@ from torch import nn
 from predictors.zero_cost.batch import Batch, Loss, Proxy
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.seeded import seeded
+from search_spaces.out_of_memory import is_out_of_memory
 
 
 def proxy(formula: Proxy) -> Proxy:
@@ -37,11 +38,11 @@ def proxy(formula: Proxy) -> Proxy:
         try:
             with _private_copy(network, batch) as (private, moved):
                 value = float(formula(private, moved, loss))
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except ProxyError as error:
             raise ProxyError(f"{name}: {error}") from error.__cause__
         except Exception as error:  # a network is anybody's code and may raise anything
+            if is_out_of_memory(error):
+                raise
             raise ProxyError(f"{name}: {type(error).__name__}: {error}") from error
         if math.isnan(value) or value == math.inf:
             raise ProxyError(f"{name}: the score is {value}; the network gives NaN or overflows on this batch")

@@ -159,6 +159,22 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(run: Run, arguments: tuple[
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()]
+)
+def test_a_lack_of_memory_is_one_line_that_says_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("predictors.zero_cost.scorer.Scorer.scores", out_of_memory)
+    code, _, err = run(*CELLS, "--count", "2", "--examples", "9")
+    assert code == 2
+    assert "memory ran out, with 9 examples in the batch; give fewer: --examples" in err
+    assert "Traceback" not in err
+
+
 def test_help_loads_no_torch() -> None:
     script = (
         "import sys\nfrom nas.cli import main\nsys.argv = ['nas', 'score', '--help']\n"

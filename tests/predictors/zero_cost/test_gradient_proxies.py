@@ -1,6 +1,7 @@
 """Proxies of gradients, against closed forms and explicit Jacobians."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from predictors.zero_cost.batch import Batch
 from predictors.zero_cost.fisher import fisher
@@ -167,6 +170,25 @@ def test_ntk_condition_is_that_of_the_explicit_jacobian() -> None:
     batch = Batch(inputs=X.double(), targets=CLASSES.targets)
     expected = -np.log(np.linalg.cond(rows @ rows.T))
     assert ntk_condition(network, batch, functional.cross_entropy) == pytest.approx(expected, rel=1e-6)
+
+
+def test_ntk_condition_never_has_the_gradients_of_all_examples_in_one_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Largest(TorchDispatchMode):
+        numbers = 0  # in any tensor
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            self.numbers = max([self.numbers, *sizes])
+            return result
+
+    expected = ntk_condition(two_layers(), CLASSES, functional.cross_entropy)
+    monkeypatch.setattr("predictors.zero_cost.ntk_condition.COLUMNS", 6)
+    with Largest() as largest:
+        assert ntk_condition(two_layers(), CLASSES, functional.cross_entropy) == pytest.approx(expected)
+    assert largest.numbers == 3 * 5 + 5 * 2  # the gradient of one
 
 
 def test_a_kernel_of_equal_examples_is_singular() -> None:

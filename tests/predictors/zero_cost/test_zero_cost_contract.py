@@ -174,16 +174,20 @@ def score_name(name: str) -> str:
 
 
 @each_proxy
-def test_a_lack_of_memory_is_no_failure_of_the_network(name: str) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()],
+)
+def test_a_lack_of_memory_is_no_failure_of_the_network(name: str, error: Exception) -> None:
+    def out_of_memory(module: nn.Module, given: object) -> None:
+        raise error
+
     network = make("functional")
     network.register_forward_pre_hook(out_of_memory)
     if name not in COUNTS - {"macs", "complexity"} | {"l2_norm"}:
-        with pytest.raises(torch.OutOfMemoryError):
+        with pytest.raises(type(error)) as raised:
             score(name, network, batch_for("functional"))
-
-
-def out_of_memory(module: nn.Module, given: object) -> None:
-    raise torch.OutOfMemoryError("no room")
+        assert raised.value is error
 
 
 @each_proxy
