@@ -91,8 +91,7 @@ def score(
         raise ValueError(f"memory ran out, with {examples} examples in the batch; give fewer: --examples") from error
     failed = [reason for reasons in table.failures for reason in reasons.values()]
     if np.isnan(table.values).all():
-        why = next(iter(failed), "they give NaN")  # one of one's own may say no more
-        raise ValueError(f"no proxy has a score for any of {len(architectures)} architectures: {why}")
+        raise ValueError(f"no proxy has a score for any of {len(architectures)} architectures: {failed[0]}")
     records = scored_records(table)
     if as_json:
         print_facts(

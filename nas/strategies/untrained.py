@@ -296,7 +296,7 @@ class _Networks:
             self._known[network] = row.values
             for name, value in zip(self._names, row.values, strict=True):
                 if np.isnan(value):
-                    self._reasons.setdefault(name, row.failures.get(name, f"{name} gives NaN"))
+                    self._reasons.setdefault(name, row.failures[name])
                 else:
                     self._valued.add(name)
         return self._known[network]

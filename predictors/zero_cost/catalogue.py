@@ -48,11 +48,13 @@ def load_proxy(name_or_path: str, *, allow: Sequence[str] = ()) -> Proxy:
     """The proxy of a name in `PROXIES`, or of a ``module:function`` path.
 
     Args:
-        name_or_path: what stands at a path must take (network, batch, loss); `private_copy.proxy` keeps its promises.
+        name_or_path: what stands at a path must take (network, batch, loss); `private_copy.proxy` is put around it.
         allow: packages beside ours that may be imported from; see `search_spaces.loading.load_object`.
     """
+    from predictors.zero_cost.private_copy import proxy
+
     (name,) = checked_names((name_or_path,))
     found: Proxy = load_object(PROXIES.get(name, name), allow, ours=("predictors.zero_cost",))
     if not callable(found):
         raise ProxyError(f"proxy {name!r} must be a function of (network, batch, loss), got {type(found).__name__}")
-    return found
+    return proxy(found)

@@ -22,8 +22,8 @@ def ntk_condition(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """- log of the condition number of the neural tangent kernel: log smallest - log largest eigenvalue; at most 0.
 
     The kernel is J J^T, row i of J the gradient of example i's outputs, summed, with respect to all weights. Takes the
-    first 32 examples at most: 1 F + 32 B of them, whose gradients are kept: 128 bytes a weight. Targets and loss are not
-    looked at. Larger is better.
+    first 32 examples at most: 1 F + 32 B of them, whose gradients (128 bytes a weight) are kept. Targets and loss are
+    not looked at. Larger is better.
 
     Batch normalisation: batch statistics. A singular kernel (equal images, say) gives minus infinity, one example 0.
 

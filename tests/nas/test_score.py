@@ -112,7 +112,7 @@ def test_a_table_without_any_score_is_an_error(run: Run) -> None:
     own = ("--proxies", "tests.nas.strategies.look_ups:unknown", "--allow", "tests")
     code, _, err = run(*CELLS, "--count", "1", *own)
     assert code == 2
-    assert "any of 1 architectures: they give NaN" in err
+    assert "any of 1 architectures: unknown: the score is nan" in err
 
 
 def test_scores_of_minus_infinity_are_text_in_json(run: Run) -> None:

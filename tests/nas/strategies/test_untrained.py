@@ -89,7 +89,7 @@ def test_a_proxy_without_any_score_is_refused_and_named_with_the_reason(asked):
     with pytest.raises(NoScores, match="has a score by naswot: naswot: the network has no rectifier") as refused:
         quantities.values(history_of(TANH), drawn(TANH, asked))
     assert list(refused.value.reasons) == ["naswot"]
-    with pytest.raises(NoScores, match="look_ups:unknown gives NaN; name other"):
+    with pytest.raises(NoScores, match="unknown: the score is nan;"):
         Untrained(names=[f"{HERE}:unknown"]).values(history_of(TANH), drawn(TANH, asked), ALLOW)
     with pytest.raises(NoScores, match="has a score by macs, parameters: "):
         Untrained(names=["macs", "parameters"]).values(history_of(CELLS), drawn(CELLS, asked))

@@ -17,6 +17,7 @@ from predictors.zero_cost.catalogue import AZ_NAS, PROXIES, checked_names, load_
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.ranking import rank_aggregate, rank_correlation, ranks
 from predictors.zero_cost.scorer import Scorer, network_decisions
+from predictors.zero_cost.snip import snip
 from search_spaces import Choice, Float, Op, SearchSpace, SpaceError, load_space, sample
 from search_spaces.catalogue.nas_bench_201 import OPERATIONS, PATHS
 from search_spaces.loading import LoadError
@@ -152,6 +153,78 @@ def test_a_proxy_of_ones_own_is_named_by_its_path_and_needs_permission(
     batch = gaussian_batch((4,), 3, examples=2)
     assert found(nn.Sequential(nn.Linear(4, 3)), batch, functional.cross_entropy) == 2
     sys.modules.pop("my_proxies")
+
+
+OWN = """
+import math
+import torch
+from functools import wraps
+from predictors.zero_cost.snip import snip
+
+def raising(network, batch, loss):
+    return {}["depth"]
+
+def nothing(network, batch, loss):
+    return None
+
+def several(network, batch, loss):
+    return torch.zeros(2, 3)
+
+def text(network, batch, loss):
+    return "3"
+
+def infinite(network, batch, loss):
+    return math.inf
+
+@wraps(snip)
+def around(network, batch, loss):
+    return {}[snip(network, batch, loss)]
+
+def with_gradient(network, batch, loss):
+    return loss(network(batch.inputs), batch.targets)
+
+def writing(network, batch, loss):
+    batch.inputs.zero_()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    return -math.inf
+
+class Depth:
+    def __call__(self, network, batch, loss):
+        return len(list(network.modules()))
+
+depth = Depth()
+"""
+
+
+def test_proxies_of_ones_own_are_held_to_the_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_proxies.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("raising", "nothing", "several", "text", "infinite", "around", "with_gradient", "writing", "depth")
+    own = [f"own_proxies:{name}" for name in names]
+    architecture = sample(CELLS, np.random.default_rng(0))
+    found = scorer(proxies=(*own, "snip", "l2_norm"), allow=("own_proxies",)).scores(architecture)
+    sys.modules.pop("own_proxies")
+    failures = {path.removeprefix("own_proxies:"): said for path, said in found.failures.items()}
+    assert failures == {
+        "raising": "raising: KeyError: 'depth'",
+        "nothing": "nothing: the score must be one number, got None (NoneType)",
+        "several": "several: the score must be one number, got shape (2, 3) (Tensor)",
+        "text": "text: the score must be one number, got '3' (str)",
+        "infinite": "infinite: the score is inf; the network gives NaN or overflows on this batch",
+        "around": failures["around"],
+    }
+    assert failures["around"].startswith("snip: KeyError: ")
+    assert math.isfinite(found.values["own_proxies:with_gradient"])
+    assert found.values["own_proxies:writing"] == -math.inf
+    assert found.values["own_proxies:depth"] > 5
+    expected = scorer(proxies=("snip", "l2_norm")).scores(architecture).values
+    assert {name: found.values[name] for name in expected} == expected
+
+
+def test_what_is_a_proxy_already_is_not_made_one_again() -> None:
+    assert load_proxy("predictors.zero_cost.snip:snip") is load_proxy("snip") is snip
 
 
 def test_names_are_there_without_torch_and_scoring_without_ray_optuna_and_sql() -> None:
