@@ -6,7 +6,7 @@ import copy
 import math
 import reprlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
 from itertools import chain
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from predictors.zero_cost.batch import Batch, Loss, Proxy
 from predictors.zero_cost.error import ProxyError
@@ -95,7 +96,12 @@ def _switch_dropout_off(network: nn.Module) -> None:
             module.dropout = 0.0
 
 
-def _differentiable(network: nn.Module) -> AbstractContextManager[None]:
-    """Recurrent layers without cuDNN, which differentiates them neither twice nor in eval mode."""
+@contextmanager
+def _differentiable(network: nn.Module) -> Iterator[None]:
+    """Attention as matrix products, and recurrent layers without cuDNN: their kernels are not differentiated twice.
+
+    (Nor are those of cuDNN in eval mode.)
+    """
     recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+        yield

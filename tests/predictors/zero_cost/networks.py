@@ -32,6 +32,11 @@ class Recurrent(nn.Module):
         return logits
 
 
+def attentive() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(STEPS[1], 2, dim_feedforward=8, batch_first=True)
+    return nn.Sequential(nn.Linear(STEPS[1], STEPS[1]), layer, nn.Flatten(), nn.Linear(STEPS[0] * STEPS[1], OUTPUTS))
+
+
 class Functional(nn.Module):
     """Rectifies by functions, in place, and uses one convolution twice."""
 
@@ -79,6 +84,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mobile_cnn": (drawn_mobile_cnn, IMAGE),
     "mlp": (drawn_mlp, ROW),
     "recurrent": (Recurrent, STEPS),
+    "attentive": (attentive, STEPS),
     "functional": (Functional, IMAGE),
 }
 

@@ -84,6 +84,32 @@ def test_grasp_of_a_curved_loss_is_that_of_the_explicit_hessian() -> None:
     assert grasp(network, batch, functional.cross_entropy) == pytest.approx(-float(flat @ hessian @ gradient))
 
 
+class Attention(nn.Module):
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused, self.project, self.head = fused, nn.Linear(4, 12), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.project(x)[:, None].chunk(3, -1)  # of one head
+        if self.fused:
+            found = functional.scaled_dot_product_attention(query, key, value)
+        else:
+            found = (query @ key.mT / 2).softmax(-1) @ value
+        logits: Tensor = self.head(found[:, 0].mean(1))
+        return logits
+
+
+def test_grasp_of_attention_is_that_of_its_matrix_products() -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        fused, products = Attention(True), Attention(False)
+    products.load_state_dict(fused.state_dict())
+    steps = torch.randn(4, 5, 4, generator=torch.Generator().manual_seed(0))
+    batch = Batch(inputs=steps, targets=CLASSES.targets)
+    expected = grasp(products, batch, functional.cross_entropy)
+    assert grasp(fused, batch, functional.cross_entropy) == pytest.approx(expected, rel=1e-3)
+
+
 def test_fisher_of_one_layer_is_that_of_its_output_by_hand() -> None:
     outputs = X @ W.T
     felt = outputs * 2 / 4 * (outputs - Y)
