@@ -60,8 +60,10 @@ def trainability(network: nn.Module, batch: Batch, loss: Loss) -> float:
 def _size(before: Features, after: Features, generator: torch.Generator) -> float | None:
     """The s of the block between these features; None where it hands gradients on unchanged."""
     total, rows = torch.zeros(()), 0
+    shape = after.values.movedim(after.axis, 1).shape  # the same draws, wherever the channels are
     for _ in range(MOST_DRAWS):
-        signs = torch.randint(2, after.values.shape, generator=generator).to(after.values) * 2 - 1
+        drawn = torch.randint(2, shape, generator=generator).movedim(1, after.axis)
+        signs = drawn.to(after.values) * 2 - 1
         gradient = _gradient(after.values, before.values, signs)
         if gradient is None:
             return 0.0  # a block that its input does not reach lets no gradient through

@@ -11,8 +11,10 @@ from torch.nn import functional
 
 from predictors.zero_cost.batch import Proxy
 from predictors.zero_cost.blocks import Features, block_outputs
+from predictors.zero_cost.channels import channel_axis
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.expressivity import entropies, expressivity
+from predictors.zero_cost.fisher import fisher
 from predictors.zero_cost.macs import macs
 from predictors.zero_cost.parameters import parameters
 from predictors.zero_cost.progressivity import progressivity
@@ -264,6 +266,50 @@ def test_blocks_without_common_positions_are_seen_example_by_example() -> None:
         back, ahead = _aligned(Features(gradient, 1), Features(signs, 1))
         assert torch.equal(back, gradient.flatten(1))
         assert torch.equal(ahead, signs.flatten(1))
+
+
+class Permute(nn.Module):
+    """To channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class Mean(nn.Module):
+    """Over the positions of images, and a head."""
+
+    def __init__(self, *positions: int) -> None:
+        super().__init__()
+        self.positions, self.head = positions, nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(x.mean(self.positions))
+        return logits
+
+
+@pytest.mark.parametrize("proxy", [fisher, expressivity, progressivity, trainability])
+def test_linear_layers_on_channels_last_score_as_convolutions_of_one_pixel(proxy: Proxy) -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        sizes = ((3, 8), (8, 12), (12, 12))
+        head, same = Mean(1, 2), Mean(2, 3)
+        linears = [nn.Linear(*one) for one in sizes]
+    convolutions = [nn.Conv2d(*one, 1) for one in sizes]
+    for convolution, linear in zip(convolutions, linears, strict=True):
+        convolution.load_state_dict({"weight": linear.weight[:, :, None, None], "bias": linear.bias})
+    same.load_state_dict(head.state_dict())
+    last, first = nn.Sequential(Permute(), *linears, head), nn.Sequential(*convolutions, same)
+    batch = batch_of((3, 6, 10), 6)
+    assert proxy(last, batch, LOSS) == pytest.approx(proxy(first, batch, LOSS), rel=1e-4)
+
+
+def test_channels_are_where_the_module_puts_them() -> None:
+    images, steps = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4)
+    for module in (None, nn.ReLU(), nn.Conv2d(3, 3, 1), nn.LayerNorm((3, 4, 5))):
+        assert channel_axis(module, images) == 1
+    for module in (nn.Linear(5, 5), nn.LayerNorm(5), nn.RMSNorm(5)):
+        assert channel_axis(module, images) == 3
+    assert [channel_axis(module, steps) for module in (None, nn.Linear(4, 4), nn.Conv1d(3, 3, 1))] == [2, 2, 1]
 
 
 def test_cells_that_only_hand_on_have_nothing_to_train() -> None:
