@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workers.datasets import Dataset
 
 TRIES = 1000
-"""Draws in a row that were seen before, until a space counts as used up."""
+"""Draws in a row that were seen before, until no more are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def score_architectures(
 def sample_networks(space: SearchSpace, count: int, seed: int) -> Iterator[Architecture]:
     """Up to `count` architectures drawn at random, no two of which have the same network by its decisions.
 
-    Fewer, if a space has no more: after `TRIES` draws in a row without a new one.
+    Fewer, if `TRIES` draws in a row give no new one: a space has few others then, if any.
     """
     from predictors.zero_cost.scorer import network_decisions
 

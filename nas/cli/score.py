@@ -53,16 +53,16 @@ def score(
 
     from nas.report.counting import counting
     from nas.report.tables import print_facts, print_records
-    from nas.scoring import make_scorer, sample_networks, score_architectures
+    from nas.scoring import TRIES, make_scorer, sample_networks, score_architectures
     from nas.spec import allowed
-    from predictors.zero_cost.catalogue import AZ_NAS, PROXIES, checked_names
+    from predictors.zero_cost.catalogue import ALL, AZ_NAS, checked_names
     from search_spaces import load_space
     from search_spaces.out_of_memory import is_out_of_memory
     from workers.datasets import load_dataset
 
     if as_json and as_csv:
         raise ValueError("--json and --csv cannot both be given")
-    names = tuple(PROXIES) if proxies == "all" else AZ_NAS
+    names = ALL if proxies == "all" else AZ_NAS
     if proxies not in (None, "all"):
         names = checked_names([name.strip() for name in str(proxies).split(",")])
     spaces, sets = space_and_data(space, data, assignments or [])
@@ -81,7 +81,8 @@ def score(
     torch.set_num_threads(threads)
     architectures = list(sample_networks(found_space, count, seed))
     if len(architectures) < count:
-        typer.echo(f"the space has no more than {len(architectures)} different networks to draw", err=True)
+        drawn = f"{len(architectures)} different networks were drawn"
+        typer.echo(f"{drawn}, and {TRIES} draws more gave no other: the space has few others, if any", err=True)
     try:
         with counting("score", len(architectures), "architectures") as step:
             table = score_architectures(scorer, architectures, lambda done, scores: step(done))

@@ -174,7 +174,7 @@ class StageZero(Allowing):
         from predictors.zero_cost.catalogue import AZ_NAS
 
         return Untrained(
-            names=self.proxies or AZ_NAS,
+            names=AZ_NAS if self.proxies is None else self.proxies,
             data=self.data,
             examples=self.examples,
             gaussian=self.gaussian,

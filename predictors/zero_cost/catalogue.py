@@ -13,16 +13,17 @@ from search_spaces.loading import load_object
 if TYPE_CHECKING:
     from predictors.zero_cost.batch import Proxy
 
-_OWN_FILE = (
+ALL: tuple[str, ...] = (
     *("naswot", "jacob_cov", "synflow", "snip", "grasp", "fisher", "grad_norm", "l2_norm", "zen", "epe_nas"),
     *("ntk_condition", "linear_regions", "zico", "gradsign", "expressivity", "progressivity", "trainability"),
     *("parameters", "macs"),
 )
+"""Every proxy, each once."""
+
 PROXIES: Mapping[str, str] = MappingProxyType(
-    {name: f"predictors.zero_cost.{name}:{name}" for name in _OWN_FILE}
-    | {"complexity": "predictors.zero_cost.macs:macs"}
+    {name: f"predictors.zero_cost.{name}:{name}" for name in ALL} | {"complexity": "predictors.zero_cost.macs:macs"}
 )
-"""name -> ``module:function``."""
+"""name -> ``module:function``; `macs` has two names."""
 
 AZ_NAS = ("expressivity", "progressivity", "trainability", "complexity")
 """The four whose aggregate is AZ-NAS; they need neither data nor labels. The default."""

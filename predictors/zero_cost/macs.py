@@ -6,6 +6,7 @@ from torch import nn
 
 from predictors.zero_cost.batch import Batch, Loss
 from predictors.zero_cost.private_copy import proxy
+from predictors.zero_cost.weights import skip_normalization
 from search_spaces.cost import cost
 
 
@@ -18,4 +19,5 @@ def macs(network: nn.Module, batch: Batch, loss: Loss) -> float:
 
     Source: Lee, Ham, AZ-NAS, arXiv:2403.19232, section 3.4.
     """
+    skip_normalization(network)  # it is not counted, and may need more than the one example
     return float(cost(network, batch.inputs.shape[1:]).macs)

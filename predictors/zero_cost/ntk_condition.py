@@ -36,7 +36,7 @@ def ntk_condition(network: nn.Module, batch: Batch, loss: Loss) -> float:
         raise ProxyError("the outputs are NaN or infinite")
     rows = list(gradients_of_each(outputs.flatten(1).sum(1).unbind(), weights(network)))
     kernel = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=few.device)
-    for parts in zip(*(row.split(COLUMNS) for row in rows), strict=True):
+    for parts in zip(*(torch.split(row, COLUMNS) for row in rows), strict=True):
         part = torch.stack(parts).double()
         kernel += part @ part.T
     # gradients in float32 leave the kernel no eigenvalue below its rounding

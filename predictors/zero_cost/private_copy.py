@@ -34,8 +34,9 @@ def proxy(formula: Proxy) -> Proxy:
     Whatever the formula or the network raises becomes a `ProxyError` under the formula's name, but for a lack of
     memory; so does a score that is no number, NaN or plus infinity. What is a proxy already is returned as it is.
     """
-    if getattr(formula, "_proxy", None) is formula:
-        return formula
+    made: Proxy | None = getattr(formula, "_proxy", None)
+    if made is formula:
+        return made
     name: str = getattr(formula, "__name__", type(formula).__name__)
 
     @wraps(formula)

@@ -11,7 +11,7 @@ from predictors.zero_cost.batch import Batch, Loss
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.gradients import gradients
 from predictors.zero_cost.private_copy import proxy
-from predictors.zero_cost.weights import biases, weights, without_normalization
+from predictors.zero_cost.weights import biases, skip_normalization, weights
 
 DOWN = -900
 """Power of two by which flow that overflows float64 is scaled on its way forward, and again on its way back."""
@@ -32,20 +32,20 @@ def synflow(network: nn.Module, batch: Batch, loss: Loss) -> float:
     """
     private = network.eval().double()
     found = weights(private)
+    skip_normalization(private)
     with torch.no_grad():
         for parameter in private.parameters():
             parameter.abs_()
     example = torch.ones_like(batch.inputs[:1], dtype=torch.float64)
-    with without_normalization(private):
-        total = _flow(private, found, example)
-        if math.isfinite(total):
-            return math.log(total) if total > 0 else -math.inf
-        if not all(torch.isfinite(weight).all() for weight in found):
-            raise ProxyError("the weights are NaN or infinite")
-        with torch.no_grad():  # the input and every bias smaller: all that flows is smaller by the same factor
-            for bias in biases(private):
-                bias.mul_(2.0**DOWN)
-        total = _flow(private, found, example * 2.0**DOWN, back=2.0**DOWN)
+    total = _flow(private, found, example)
+    if math.isfinite(total):
+        return math.log(total) if total > 0 else -math.inf
+    if not all(torch.isfinite(weight).all() for weight in found):
+        raise ProxyError("the weights are NaN or infinite")
+    with torch.no_grad():  # the input and every bias smaller: all that flows is smaller by the same factor
+        for bias in biases(private):
+            bias.mul_(2.0**DOWN)
+    total = _flow(private, found, example * 2.0**DOWN, back=2.0**DOWN)
     return math.log(total) - 2 * DOWN * math.log(2.0) if 0 < total < math.inf else math.nan
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nas.scoring import make_batch, make_scorer, sample_networks, score_architectures
-from predictors.zero_cost.catalogue import AZ_NAS, PROXIES
+from predictors.zero_cost.catalogue import ALL, AZ_NAS
 from predictors.zero_cost.ranking import rank_aggregate
 from predictors.zero_cost.scorer import network_decisions
 from search_spaces import load_space, size
@@ -80,8 +80,8 @@ def test_the_table_fits_the_terminal_and_says_which_proxies_do_not(
     assert names[:3] == ["rank", "aggregate", "naswot"]
     assert len(rows) == 2  # no cell is folded
     assert [row[1] for row in rows] == ["1", "2"]
-    missing = [name for name in PROXIES if name not in names]
-    assert names[2:] + missing == list(PROXIES)
+    missing = [name for name in ALL if name not in names]
+    assert names[2:] + missing == list(ALL)
     assert (not missing) == (columns == 400)
     if missing:
         assert f"left out for want of width: {', '.join(missing)}; --csv and --json have all" in err
@@ -122,6 +122,9 @@ def test_scores_of_minus_infinity_are_text_in_json(run: Run) -> None:
     assert all(value == "-inf" or math.isfinite(value) for value in scores)
 
 
+FEW = ("layers=2", "widths=[4]", "activations=['relu']", "normalizations=['none']", "dropout=0", "skips=false")
+
+
 def test_a_space_with_fewer_networks_gives_them_all(run: Run) -> None:
     code, out, _ = run(
         *("--space", "nas_bench_201", "--set", "space.channels=1", "--set", "space.cells=1", "--set", "space.stages=1"),
@@ -130,6 +133,9 @@ def test_a_space_with_fewer_networks_gives_them_all(run: Run) -> None:
     assert code == 0
     assert len(json.loads(out)["architectures"]) == 3
     few = load_space("mlp", layers=2, widths=[4], activations=["relu"], normalizations=["none"], dropout=0, skips=False)
+    code, _, err = run("--space", "mlp", *(f"--set=space.{one}" for one in FEW), "--data", "iris", "--count", "5")
+    assert code == 0
+    assert "2 different networks were drawn, and 1000 draws more gave no other" in err
     assert len(list(sample_networks(few, 50, 0))) == 2  # of one layer and of two, whatever the training
 
 

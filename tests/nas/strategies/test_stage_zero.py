@@ -177,6 +177,7 @@ def without_name(settings: dict[str, Any]) -> dict[str, Any]:
     [
         ({"initial": 13}, "at most candidates"),
         ({"candidates": 0}, "candidates"),
+        ({"proxies": []}, "name at least one proxy"),
         ({"proxies": ["snp"]}, "did you mean 'snip'"),
         ({"strategy": "locl_search"}, "did you mean 'local_search'"),
         ({"data": 3}, "data must be a name"),

@@ -14,6 +14,7 @@ from predictors.zero_cost.epe_nas import epe_nas
 from predictors.zero_cost.error import ProxyError
 from predictors.zero_cost.jacob_cov import jacob_cov
 from predictors.zero_cost.linear_regions import linear_regions
+from predictors.zero_cost.macs import macs
 from predictors.zero_cost.naswot import naswot
 from predictors.zero_cost.overlap import RECTIFIERS
 from predictors.zero_cost.synflow import synflow
@@ -170,6 +171,15 @@ def test_synflow_passes_over_normalisation_and_dropout_and_takes_biases_absolute
     expected = math.log(head @ inner + head @ (inner + bias))
     assert synflow(plain, batch_of((4,)), LOSS) == pytest.approx(expected)
     assert synflow(dressed, batch_of((4,)), LOSS) == pytest.approx(expected)
+
+
+def test_normalisations_that_need_more_than_one_example_are_passed_over_too() -> None:
+    plain, batch = perceptron(4, 6, 3), batch_of((4,))
+    for norm in (nn.BatchNorm1d(6, track_running_stats=False), nn.BatchNorm1d(6)):
+        dressed = nn.Sequential(plain[0], norm, *plain[1:])
+        for proxy in (synflow, macs):
+            assert proxy(dressed, batch, LOSS) == proxy(plain, batch, LOSS)
+            assert dressed(batch.inputs).shape == (6, 3)
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 1.0, 2.0, 2.5])
