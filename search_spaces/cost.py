@@ -23,7 +23,7 @@ class Cost:
     """What a network takes, for one example.
 
     Args:
-        parameters: numbers that are trained (those of a tensor used twice are counted once); buffers are not counted.
+        parameters: numbers in them, frozen ones too (those of a tensor used twice once); buffers are not counted.
         macs: multiply-accumulates of convolutions and matrix products (linear layers, attention) of one forward pass.
             Biases, normalisation, activations, pooling and sums are not counted.
         activation_bytes: the most bytes that tensors other than parameters and buffers take at once during one forward

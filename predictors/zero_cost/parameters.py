@@ -1,4 +1,4 @@
-"""parameters: the number of trainable parameters."""
+"""parameters: how many parameters a network has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from predictors.zero_cost.private_copy import proxy
 
 @proxy
 def parameters(network: nn.Module, batch: Batch, loss: Loss) -> float:
-    """How many numbers are trained, those of a tensor used twice once. Larger is better. Takes no pass.
+    """How many numbers its parameters hold, those of a tensor used twice once. Larger is better. Takes no pass.
 
-    Batch normalisation: its scales and shifts count, its statistics do not.
+    Frozen ones count too: every proxy scores a network as if all of it were trained. Batch normalisation: its scales
+    and shifts count, its statistics do not.
     """
     return float(sum(parameter.numel() for parameter in network.parameters()))

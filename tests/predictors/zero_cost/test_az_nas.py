@@ -319,4 +319,5 @@ def test_cells_that_only_hand_on_have_nothing_to_train() -> None:
 def test_parameters_and_macs_are_counted() -> None:
     network, batch = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)), batch_of((6,))
     assert parameters(network, batch, LOSS) == 6 * 5 + 5 + 5 * 2 + 2
+    assert parameters(nn.Sequential(*network).requires_grad_(False), batch, LOSS) == 6 * 5 + 5 + 5 * 2 + 2
     assert macs(network, batch, LOSS) == 6 * 5 + 5 * 2
