@@ -6,7 +6,7 @@ Each decision that the kernel reads has coordinates of its own:
 * any other `Choice` or `Boolean` stands at one corner of a simplex: two different options are 1 apart;
 * a number that is not always reached stands on a quarter of a circle, ``(sin(v pi / 2), cos(v pi / 2)) * 2 / pi``, and
   at the circle's centre while it is not reached: equally far from all its values. Options that are not reached are the
-  origin, which is equally far from all corners. Two architectures that both do not reach a decision do not differ in it.
+  origin, equally far from all corners. Two architectures that both do not reach a decision do not differ in it.
   Source: Hutter, Osborne, "A Kernel for Hierarchical Parameter Spaces", 2013, equation 7.
 
 Read are the decisions that the counts of sub-trees and paths do not tell: all that is no option of a piece of the
