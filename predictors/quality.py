@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import kendalltau, rankdata
 
+from predictors.distinct import distinct
 from predictors.predictor import Belief, Predictor, PredictorError
 from search_spaces.architecture import Architecture
 
@@ -122,13 +123,11 @@ def fold_numbers(
     architectures: Sequence[Architecture], folds: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], int]:
     """For each trial its fold, drawn by architecture; and the number of folds, at most one per architecture."""
-    places: dict[Architecture, int] = {}
-    known = np.array([places.setdefault(architecture, len(places)) for architecture in architectures])
-    if len(places) < 3:
-        raise PredictorError(
-            f"cross-validation needs trials of at least three different architectures, got {len(places)}"
-        )
+    different, places = distinct(architectures)
+    count = len(different)
+    if count < 3:
+        raise PredictorError(f"cross-validation needs trials of at least three different architectures, got {count}")
     if folds < 2:
         raise ValueError(f"folds: at least two are needed, got {folds}")
-    folds = 3 if len(places) == 3 else min(folds, len(places))  # two are left to learn from
-    return rng.permutation(len(places))[known] % folds, folds
+    folds = 3 if count == 3 else min(folds, count)  # two are left to learn from
+    return rng.permutation(count)[places] % folds, folds

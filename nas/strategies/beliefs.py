@@ -142,7 +142,7 @@ class Expectation:
             places.setdefault(beliefs.architectures[place].to_json(), place)
         best = list(places.values())
         positions = beliefs.learnt.positions[best]
-        limits = beliefs.learnt.limits
+        limits = history.limits
         outlook = Outlook(
             posteriors=self.posteriors,
             known=(*(beliefs.architectures[place] for place in best), *self.pending),

@@ -30,15 +30,13 @@ class Lessons:
 
     Args:
         positions: (n,) of finished trials, in completion order.
-        losses: (n, m) as learnt, warped.
-        limits: (m,) the largest loss that is allowed, infinity where there is no limit. No warp moves it.
+        losses: (n, m) as learnt, warped; no warp moves one across the limit of its metric.
         order: (n,) places among these trials, the best measured first, limits before all.
         failed: positions of failed trials, in completion order.
     """
 
     positions: NDArray[np.int64]
     losses: FloatArray
-    limits: FloatArray
     order: NDArray[np.int64]
     failed: NDArray[np.int64]
 
@@ -79,7 +77,7 @@ def lessons(history: History, most: int, warp: Warp) -> Lessons:
             losses[:, column] = half_ranks(measured[:, column], limit)
     failed = np.flatnonzero(finished.states == TrialState.FAILED)
     failed = failed[max(0, len(failed) - most) :]
-    return Lessons(positions=positions, losses=losses, limits=history.limits, order=order, failed=failed)
+    return Lessons(positions=positions, losses=losses, order=order, failed=failed)
 
 
 def best_first(history: History, positions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -77,15 +77,17 @@ def test_of_too_many_trials_the_best_and_the_youngest_stay():
 def test_what_keeps_a_limit_is_learnt_as_it_is_and_the_limit_stays():
     errors = (0.1, 0.2, 0.3, 9.0, 50.0)
     rows = [("completed", {"error": error, "size": error}) for error in errors]
-    learnt = lessons(history(*rows, metrics=(Metric("error"), Metric("size", limit=10.0))), 100, "half_ranks")
-    assert learnt.limits.tolist() == [np.inf, 10.0]
+    told = history(*rows, metrics=(Metric("error"), Metric("size", limit=10.0)))
+    learnt = lessons(told, 100, "half_ranks")
+    assert told.limits.tolist() == [np.inf, 10.0]
     assert learnt.losses[:3, 0].tolist() == [0.1, 0.2, 0.3]
     assert 0.3 < learnt.losses[3, 0] < learnt.losses[4, 0] < 1.0
     assert learnt.losses[:4, 1].tolist() == list(errors[:4])
     assert 10.0 < learnt.losses[4, 1] < 11.0
     # the limit decides who is good
-    learnt = lessons(history(*rows, metrics=(Metric("error"), Metric("size", limit=0.15))), 100, "half_ranks")
-    assert (learnt.losses[:, 1] <= learnt.limits[1]).tolist() == [True, False, False, False, False]
+    told = history(*rows, metrics=(Metric("error"), Metric("size", limit=0.15)))
+    learnt = lessons(told, 100, "half_ranks")
+    assert (learnt.losses[:, 1] <= told.limits[1]).tolist() == [True, False, False, False, False]
     assert learnt.order.tolist()[0] == 0
 
 
